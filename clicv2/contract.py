@@ -1,0 +1,150 @@
+"""The contract between an exported model and whoever serves it: tensors, and the manifest beside it."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from clicv2.errors import ContractError
+from clicv2.spec import PreprocessSpec
+
+MODEL_FILE = "model.onnx"
+MANIFEST_FILE = "manifest.json"
+# Key in the ONNX metadata that carries PreprocessSpec.fingerprint().
+FINGERPRINT_KEY = "preprocess_fingerprint"
+
+INPUT = "image"  # uint8 [B, H, W, 3]
+SCORE = "score"  # float32 [B] in [0, 1], calibrated to human ratings
+ENTROPY = "entropy"  # float32 [B] in [0, 1], the label-free masked-entropy head
+HEATMAP = "heatmap"  # float32 [B, h, w], local complexity as logits: score == sigmoid(mean(heatmap))
+EMBEDDING = "embedding"  # float32 [B, D]
+OUTPUTS = (SCORE, ENTROPY, HEATMAP, EMBEDDING)
+
+Float32 = npt.NDArray[np.float32]
+
+
+def local_score(heatmap: Float32) -> Float32:
+    """Heatmap cells (logits, any shape) on the score's own scale of 0 to 1.
+
+    A cell's value is the score of a picture that looked like this cell everywhere.
+    """
+    return np.asarray(1.0 / (1.0 + np.exp(-heatmap.astype(np.float64))), dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A measured quality with its bootstrap interval.
+
+    Attributes:
+        value: the estimate.
+        low, high: bounds of the 95 % interval.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a model says of itself; written by `clicv2-train export`, checked before serving.
+
+    Attributes:
+        name, version: as in model_repository/NAME/VERSION.
+        method: how the features were pretrained, e.g. "CLICv2".
+        recipe: the training recipe, as it was run.
+        data: what the model was trained, calibrated and referenced on.
+        preprocess, fingerprint: the preprocessing that the model expects.
+        grid: rows and columns of the heatmap.
+        embedding_size: D of the `embedding` output.
+        calibration: how the mean heatmap cell becomes the score; inside the graph already.
+        reference: scores of the reference set at the percentiles 0, 1, ... 100.
+        figures: quality on the evaluation sets, by measure.
+        measured: other facts as measured at export, e.g. seconds an image.
+        sha256: of the model file.
+    """
+
+    name: str
+    version: int
+    method: str
+    recipe: Mapping[str, object]
+    data: Mapping[str, object]
+    preprocess: PreprocessSpec
+    fingerprint: str
+    grid: tuple[int, int]
+    embedding_size: int
+    calibration: Mapping[str, object]
+    reference: tuple[float, ...]
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    measured: Mapping[str, object] = field(default_factory=dict)
+    sha256: str = ""
+
+    def percentile(self, score: float) -> float:
+        """Share of the reference set, in percent, that scores lower."""
+        return float(np.interp(score, self.reference, np.linspace(0.0, 100.0, len(self.reference))))
+
+    def save(self, path: Path) -> None:
+        content = asdict(self) | {"preprocess": self.preprocess.to_dict()}
+        path.write_text(json.dumps(content, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> "Manifest":
+        """Read and check a manifest. Raises ContractError."""
+        try:
+            content = json.loads(path.read_text())
+            spec = PreprocessSpec.from_dict(content.pop("preprocess"))
+            content["figures"] = {name: Figure(**figure) for name, figure in content["figures"].items()}
+            content["grid"] = tuple(content["grid"])
+            content["reference"] = tuple(content["reference"])
+            manifest = cls(preprocess=spec, **content)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ContractError(f"manifest {path}: {error}") from error
+        if manifest.fingerprint != spec.fingerprint():
+            raise ContractError(
+                f"manifest {path}: made for preprocessing {manifest.fingerprint}, "
+                f"but its settings give {spec.fingerprint()} with this code"
+            )
+        return manifest
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """One version in a model repository.
+
+    Attributes:
+        folder: model_repository/NAME/VERSION.
+        manifest: what it says of itself.
+    """
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def model_file(self) -> Path:
+        return self.folder / MODEL_FILE
+
+
+def open_version(model: Path, version: int | None = None) -> ModelVersion:
+    """Find a version (None: the highest) of the model in `model` and check it against its manifest.
+
+    Raises ContractError when it is missing, altered since export, or made for other preprocessing.
+    """
+    versions = sorted(int(d.name) for d in model.glob("*") if re.fullmatch(r"[1-9]\d*", d.name))
+    if not versions:
+        raise ContractError(f"no model version in {model.resolve()} (expected {model / '1' / MODEL_FILE})")
+    if version is not None and version not in versions:
+        raise ContractError(f"{model} has versions {versions}, not {version}")
+    folder = model / str(versions[-1] if version is None else version)
+    manifest = Manifest.load(folder / MANIFEST_FILE)
+    try:
+        digest = hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest()
+    except OSError as error:
+        raise ContractError(f"model {folder}: {error}") from error
+    if digest != manifest.sha256:
+        raise ContractError(f"{folder / MODEL_FILE} is not the file that its manifest describes (sha256 {digest})")
+    return ModelVersion(folder, manifest)

@@ -1,0 +1,1 @@
+"""Pretraining, readouts, evaluation and export of complexity models, on PyTorch. Never imports service."""
