@@ -1,0 +1,1 @@
+"""Images to learn from and human ratings to compare with."""

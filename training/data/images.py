@@ -1,0 +1,98 @@
+"""Images from folders and tar shards, decoded by the shared core exactly as in serving.
+
+A tar shard is indexed once (name, offset, size of each member) and read at those offsets, so
+nothing is unpacked and any image can be reached at random.
+"""
+
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from clicv2.imaging import decode, to_model_input
+from clicv2.spec import PreprocessSpec
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """Where an image's bytes lie.
+
+    Attributes:
+        name: path inside its folder or shard.
+        file: the file, or the shard that holds it.
+        offset, size: of the bytes within `file`.
+    """
+
+    name: str
+    file: Path
+    offset: int
+    size: int
+
+    def read(self) -> bytes:
+        with self.file.open("rb") as stream:
+            return os.pread(stream.fileno(), self.size, self.offset)
+
+
+def find_images(paths: Sequence[Path]) -> list[ImageSource]:
+    """All images under folders, in tar shards, and in folders' tar shards, in a stable order.
+
+    Raises FileNotFoundError when a path does not exist or nothing is found at all.
+    """
+    found: list[ImageSource] = []
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"no such images: {path}")
+        files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
+        for file in files:
+            if file.suffix.lower() == ".tar":
+                found.extend(_members(file))
+            elif file.suffix.lower() in SUFFIXES:
+                name = file.relative_to(path).as_posix() if path.is_dir() else file.name
+                found.append(ImageSource(name, file, 0, file.stat().st_size))
+    if not found:
+        raise FileNotFoundError(f"no images ({', '.join(sorted(SUFFIXES))}, or .tar) in {[str(p) for p in paths]}")
+    return found
+
+
+def _members(shard: Path) -> Iterator[ImageSource]:
+    with tarfile.open(shard, "r:") as tar:
+        for member in tar:
+            if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
+                yield ImageSource(member.name.removeprefix("./"), shard, member.offset_data, member.size)
+
+
+class ImageDataset(Dataset[Tensor]):
+    """Images as the model will see them: uint8 [H, W, 3] each."""
+
+    def __init__(self, sources: Sequence[ImageSource], spec: PreprocessSpec):
+        self.sources = sources
+        self.spec = spec
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __getitem__(self, index: int) -> Tensor:
+        picture = decode(self.sources[index].read(), self.spec)
+        return torch.from_numpy(np.array(to_model_input(picture.image, self.spec)))
+
+
+class ResumableSampler(Sampler[int]):
+    """The order of one epoch, drawn from (seed, epoch) alone; starts after `skip` images to resume within it."""
+
+    def __init__(self, count: int, *, seed: int, epoch: int, skip: int = 0):
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+        self.order = order[skip:].tolist()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.order)
+
+    def __len__(self) -> int:
+        return len(self.order)

@@ -1,0 +1,152 @@
+"""Checkpoint + readout -> one version of a model repository: model.onnx and its manifest.
+
+The exported graph is compared with torch on real and random images before anything is published;
+a version is written beside and renamed, so that a server never sees half of one.
+"""
+
+import hashlib
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor
+
+from clicv2 import contract
+from clicv2.contract import Figure, Manifest
+from clicv2.imaging import Pixels
+from clicv2.spec import PreprocessSpec
+from training.data.ratings import Floats
+from training.models.readout import ComplexityModel
+from training.recipe import Recipe
+
+OPSET = 20
+# Largest absolute difference between torch and ONNX Runtime, on every output.
+PARITY = 1e-4
+# Percentiles 0, 1, ... 100 of the reference set's scores.
+REFERENCE_POINTS = 101
+TIMED_RUNS = 30
+
+
+def export_onnx(model: ComplexityModel, spec: PreprocessSpec, path: Path) -> None:
+    """Write the model as ONNX with a free batch size and the preprocessing's fingerprint in its metadata."""
+    model.eval()
+    example = torch.zeros(2, spec.height, spec.width, 3, dtype=torch.uint8)
+    program = torch.onnx.export(
+        model,
+        (example,),
+        input_names=[contract.INPUT],
+        output_names=list(contract.OUTPUTS),
+        dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    if program is None:  # only the legacy exporter returns nothing
+        raise RuntimeError("torch.onnx.export returned no program")
+    proto = program.model_proto
+    onnx.helper.set_model_props(proto, {contract.FINGERPRINT_KEY: spec.fingerprint()})
+    onnx.checker.check_model(proto)
+    onnx.save(proto, path)
+
+
+def check_parity(model: ComplexityModel, path: Path, pixels: Pixels) -> float:
+    """Compare torch and ONNX Runtime at several batch sizes on uint8 images [N, H, W, 3].
+
+    Returns the largest absolute difference over all outputs. Raises ValueError above `PARITY`.
+    """
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for size in (1, 3, len(pixels)):
+        batch = np.ascontiguousarray(pixels[:size])
+        with torch.inference_mode():
+            expected: tuple[Tensor, ...] = model(torch.from_numpy(batch))
+        found = session.run(list(contract.OUTPUTS), {contract.INPUT: batch})
+        for name, e, f in zip(contract.OUTPUTS, expected, found, strict=True):
+            difference = float(np.abs(e.numpy() - f).max())
+            if not difference <= PARITY:  # also when it is NaN
+                raise ValueError(f"{name} differs by {difference} between torch and ONNX at batch size {size}")
+            worst = max(worst, difference)
+    return worst
+
+
+def seconds_per_image(path: Path, spec: PreprocessSpec) -> float:
+    """Median time of one image on one thread, without decoding."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    pixels = np.random.default_rng(0).integers(0, 256, (1, spec.height, spec.width, 3), dtype=np.uint8)
+    times = []
+    for _ in range(TIMED_RUNS):
+        start = time.perf_counter()
+        session.run(None, {contract.INPUT: pixels})
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def publish(
+    model: ComplexityModel,
+    recipe: Recipe,
+    target: Path,
+    *,
+    pixels: Pixels,
+    reference: Floats,
+    figures: Mapping[str, Figure],
+    data: Mapping[str, object],
+) -> Manifest:
+    """Export into `target` (model_repository/NAME/VERSION), which must not exist yet.
+
+    Args:
+        pixels: uint8 [N, H, W, 3], real images for the parity check.
+        reference: scores of the reference set, for percentiles.
+        figures, data: what the manifest states.
+
+    Raises FileExistsError: a version that was published is never changed; export the next one.
+    """
+    if target.exists():
+        raise FileExistsError(f"{target} is published already: export the next version")
+    spec = recipe.input_spec
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".export-", dir=target.parent))
+    try:
+        file = partial / contract.MODEL_FILE
+        export_onnx(model, spec, file)
+        noise = np.random.default_rng(0).integers(0, 256, (1, *pixels.shape[1:]), dtype=np.uint8)
+        difference = check_parity(model, file, np.concatenate([noise, pixels]))
+        manifest = Manifest(
+            name=target.parent.name,
+            version=int(target.name),
+            method=recipe.method,
+            recipe=recipe.model_dump(mode="json"),
+            data=data,
+            preprocess=spec,
+            fingerprint=spec.fingerprint(),
+            grid=(spec.height // 16, spec.width // 16),
+            embedding_size=model.encoder.dim,
+            calibration={
+                "kind": "logistic",
+                "slope": model.calibration.slope,
+                "intercept": model.calibration.intercept,
+            },
+            reference=tuple(np.quantile(reference, np.linspace(0, 1, REFERENCE_POINTS)).round(6).tolist()),
+            figures=figures,
+            measured={
+                "parameters": sum(p.numel() for p in model.parameters()),
+                "bytes": file.stat().st_size,
+                "parity_with_torch": difference,
+                "seconds_per_image_one_core": round(seconds_per_image(file, spec), 5),
+            },
+            sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+        )
+        manifest.save(partial / contract.MANIFEST_FILE)
+        partial.chmod(0o755)  # mkdtemp's 0700 would lock other users' servers out
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return manifest

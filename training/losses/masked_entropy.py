@@ -1,0 +1,35 @@
+"""Masked entropy modelling: predict the entropies of removed patches from the patches that were kept.
+
+CLICv2 (arXiv 2503.06641): masked image modelling whose target is not the pixels but how much
+information they hold, so that the encoder learns complexity and not content.
+"""
+
+import torch
+from torch import Tensor
+
+
+def masked_entropy_loss(predicted: Tensor, target: Tensor, mask: Tensor, *, visible_weight: float = 0.0) -> Tensor:
+    """Mean squared error over the removed patches, plus a share of that over the kept ones.
+
+    Args:
+        predicted, target: [N, L, K] entropies in [0, 1].
+        mask: bool [N, L]; 1 for removed patches.
+        visible_weight: weight of the kept patches. At inference nothing is masked, so the
+            label-free score is read from kept patches alone: a little weight here trains that case.
+    """
+    error = (predicted.float() - target).square().mean(dim=2)  # [N, L]
+    loss = _mean_over(error, mask)
+    if visible_weight > 0.0:
+        loss = loss + visible_weight * _mean_over(error, ~mask)
+    return loss
+
+
+def _mean_over(values: Tensor, chosen: Tensor) -> Tensor:
+    weights = chosen.to(values.dtype)
+    return (values * weights).sum() / weights.sum().clamp(min=1.0)
+
+
+def explained_variance(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Share of the target's variance over removed patches that the prediction explains; 1 is perfect, 0 the mean."""
+    p, t = predicted.detach().float()[mask], target[mask]  # [M, K]
+    return 1.0 - (p - t).square().sum() / (t - t.mean(dim=0)).square().sum().clamp(min=torch.finfo(t.dtype).eps)

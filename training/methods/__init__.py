@@ -1,0 +1,1 @@
+"""Pretraining methods: a method is its model and its step."""

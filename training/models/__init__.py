@@ -1,0 +1,1 @@
+"""Encoders and the heads on top of them."""

@@ -1,0 +1,84 @@
+"""The readout: patch features -> the complexity of each patch, whose mean is the image's score before calibration.
+
+It is linear in the standardised features and their squares, patch by patch. The squares give the
+mean over the patches a notion of energy and variety (as mean and standard-deviation pooling
+would), and still every patch answers for its own share: the heatmap adds up to the score.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from training.models.encoder import Encoder, Features
+
+PYRAMID = "pyramid"
+# Names of what a readout may look at: the stem's pyramid, or a transformer block by its number from 0.
+Layers = tuple[str | int, ...]
+
+
+def select_layers(features: Features, layers: Sequence[str | int]) -> Tensor:
+    """Concatenate the chosen layers' patch features: [N, L, F]."""
+    return torch.cat(
+        [features.pyramid if layer == PYRAMID else features.blocks[int(layer)] for layer in layers], dim=2
+    ).float()
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Logistic map from the mean cell to a score: sigmoid(slope * raw + intercept), strictly increasing."""
+
+    slope: float = 1.0
+    intercept: float = 0.0
+
+
+class Readout(nn.Module):
+    """Linear on standardised patch features and their squares.
+
+    Args:
+        layers: see `select_layers`.
+        mean, scale: [F] standardisation.
+        weight: [2 F], for the features, then for their squares.
+        bias: of a cell.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, layers: Layers, mean: Tensor, scale: Tensor, weight: Tensor, bias: float):
+        super().__init__()
+        self.layers = layers
+        for name, value in (("mean", mean), ("scale", scale), ("weight", weight), ("bias", torch.tensor(bias))):
+            self.register_buffer(name, value.to(torch.float32))
+
+    def forward(self, features: Features) -> Tensor:
+        """Local complexity before calibration: [N, L]."""
+        z = (select_layers(features, self.layers) - self.mean) / self.scale  # [N, L, F]
+        linear, square = self.weight.chunk(2)
+        return z @ linear + z.square() @ square + self.bias
+
+
+class ComplexityModel(nn.Module):
+    """What is exported and served: uint8 pixels -> score, entropy, heatmap, embedding (see `clicv2.contract`).
+
+    Normalisation, readout and calibration are inside, so a server only ships pixels. The heatmap's
+    cells already carry the calibration's slope and intercept: score == sigmoid(mean(heatmap)).
+    """
+
+    def __init__(self, encoder: Encoder, entropy_head: nn.Module, readout: Readout, calibration: Calibration):
+        super().__init__()
+        self.encoder = encoder
+        self.entropy_head = entropy_head
+        self.readout = readout
+        self.calibration = calibration
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Score [N], entropy [N], heatmap [N, h, w] and embedding [N, D] of uint8 images [N, H, W, 3]."""
+        features = self.encoder(image.permute(0, 3, 1, 2).float() / 255.0)
+        cells = self.calibration.slope * self.readout(features) + self.calibration.intercept  # [N, L]
+        score = torch.sigmoid(cells.mean(dim=1))
+        entropy = self.entropy_head(features.last).mean(dim=(1, 2))
+        return score, entropy, cells.unflatten(1, features.grid), features.last.mean(dim=1)

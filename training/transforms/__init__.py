@@ -1,0 +1,1 @@
+"""Augmentations and targets, computed in batches on the device that trains."""
