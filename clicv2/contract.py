@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,8 @@ def local_score(heatmap: Float32) -> Float32:
 
     A cell's value is the score of a picture that looked like this cell everywhere.
     """
-    return np.asarray(1.0 / (1.0 + np.exp(-heatmap.astype(np.float64))), dtype=np.float32)
+    # The sigmoid by way of tanh, which does not overflow.
+    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * heatmap.astype(np.float64)), dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +92,22 @@ class Manifest:
 
     def save(self, path: Path) -> None:
         content = asdict(self) | {"preprocess": self.preprocess.to_dict()}
-        path.write_text(json.dumps(content, indent=2) + "\n")
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> "Manifest":
         """Read and check a manifest. Raises ContractError."""
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
             spec = PreprocessSpec.from_dict(content.pop("preprocess"))
             content["figures"] = {name: Figure(**figure) for name, figure in content["figures"].items()}
             content["grid"] = tuple(content["grid"])
-            content["reference"] = tuple(content["reference"])
+            content["reference"] = tuple(float(score) for score in content["reference"])
             manifest = cls(preprocess=spec, **content)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise ContractError(f"manifest {path}: {error}") from error
+        if not manifest.reference or not all(a <= b for a, b in pairwise(manifest.reference)):
+            raise ContractError(f"manifest {path}: the reference scores do not rise")
         if manifest.fingerprint != spec.fingerprint():
             raise ContractError(
                 f"manifest {path}: made for preprocessing {manifest.fingerprint}, "

@@ -4,7 +4,7 @@ ImageError
 +-- Empty          no bytes at all
 +-- Unsupported    not one of the formats in `imaging.FORMATS`
 +-- Corrupt        a known format, but truncated, damaged or lying about itself
-+-- TooLarge       over one of `imaging.Limits`; found in the header, before any pixel is decoded
++-- TooLarge       over one of `headers.Limits`; found in the header, before any pixel is decoded
 ContractError      a model, its manifest or its preprocessing is not what this code expects
 """
 
@@ -29,7 +29,7 @@ class TooLarge(ImageError):
     """The picture exceeds a limit.
 
     Attributes:
-        limit: which one: "bytes", "pixels", "side" or "frames".
+        limit: which one: "bytes", "pixels", "side", "frames", "segments" or "scans".
         actual, maximum: what the picture has and what is allowed, in that limit's unit.
     """
 

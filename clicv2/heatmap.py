@@ -29,10 +29,12 @@ def render_map(
         colormap: one of `COLORMAPS`.
         max_side: longest side of the result, in pixels.
 
-    Returns: an RGB image. Raises ValueError for a grid that is not 2-d or an unknown colour map.
+    Returns: an RGB image. Raises ValueError for a grid that is not 2-d or has NaN, or an unknown colour map.
     """
     if grid.ndim != 2 or grid.size == 0:
         raise ValueError(f"a heatmap is a 2-d grid, got the shape {grid.shape}")
+    if np.isnan(grid).any():
+        raise ValueError("the heatmap has cells that are not a number")
     levels = Image.fromarray(np.clip(grid, 0.0, 1.0).astype(np.float32))
     smooth = np.asarray(levels.resize(fit(size, max_side), Image.Resampling.BICUBIC))
     indices = np.rint(np.clip(smooth, 0.0, 1.0) * 255).astype(np.uint8)

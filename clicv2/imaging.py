@@ -1,11 +1,11 @@
 """Bytes of a picture -> RGB -> the model's input; the only decoder in the project.
 
-`decode` refuses by the header alone whatever exceeds the limits, so a decompression bomb costs
-no more than its first bytes. Large JPEGs are decoded at a fraction of their size in the DCT
+`decode` refuses by the header alone whatever exceeds the limits (`clicv2.headers`), so a
+decompression bomb costs no more than its first bytes. Large JPEGs are decoded at a fraction of their size in the DCT
 domain (libjpeg-turbo); whatever that fast path refuses is judged by Pillow.
 """
 
-import struct
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,8 +15,11 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from clicv2.errors import Corrupt, Empty, ImageError, TooLarge, Unsupported
+from clicv2.errors import Corrupt, Empty, ImageError
+from clicv2.headers import Header, Limits, check, check_png_is_whole, read_header
 from clicv2.spec import PreprocessSpec
+
+__all__ = ["DEFAULT_LIMITS", "FORMATS", "MEDIA_TYPES", "Limits", "Picture", "Pixels", "decode", "to_model_input"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -40,25 +43,10 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = frozenset({5, 6, 7, 8})
-_EXIF_ORIENTATION = 0x0112
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What is refused before any pixel is decoded.
-
-    Attributes:
-        max_bytes: size of the file; 32 MiB holds the JPEGs of any camera.
-        max_pixels: width x height; 50 million is a phone's largest mode, 150 MB as RGB.
-        max_side: longest side in pixels; a sliver of 1 x 50 million is no picture.
-        max_frames: frames of an animation; only the first is scored, but each costs a header.
-    """
-
-    max_bytes: int = 32 * 2**20
-    max_pixels: int = 50_000_000
-    max_side: int = 16_384
-    max_frames: int = 1_000
-
+# What libjpeg says of lost pixels. Its strict mode refuses harmless oddities too, such as padding
+# that some cameras write; those are left to Pillow.
+_JPEG_DAMAGE = re.compile(r"(?i)premature end|bad (huffman|arithmetic) code|instead of RST")
 
 DEFAULT_LIMITS = Limits()
 
@@ -71,7 +59,8 @@ class Picture:
         image: RGB; smaller than (width, height) when the decoder scaled it on the way.
         width, height: of the file, in pixels as it is meant to be seen (after EXIF orientation).
         format: "JPEG", "PNG" or "WEBP".
-        frames: how many the file holds; `image` is the first.
+        frames: how many the file holds; `image` is the first (of an APNG: its default image).
+            The further pictures of an MPO are not counted.
     """
 
     image: Image.Image
@@ -89,122 +78,101 @@ def decode(data: bytes, spec: PreprocessSpec, limits: Limits = DEFAULT_LIMITS) -
     """
     if not data:
         raise Empty("the picture is empty: 0 bytes")
-    _check("bytes", len(data), limits.max_bytes)
-    file_format = _sniff(data)
+    check("bytes", len(data), limits.max_bytes)
+    header = read_header(data, limits)
+    orientation = header.orientation if spec.exif_orientation else 1
+    width, height = header.width, header.height
+    if orientation in _SIDEWAYS:
+        width, height = height, width
     try:
-        # WebP's plug-in allocates its canvas on opening, so its size is read before that.
-        if file_format == "WEBP":
-            _check_size(_webp_size(data), limits)
-        opened = FORMATS[file_format](BytesIO(data))
-        _check_size(opened.size, limits)
-        frames = int(getattr(opened, "n_frames", 1))
-        _check("frames", frames, limits.max_frames)
-        orientation = _orientation(opened) if spec.exif_orientation else 1
-        width, height = opened.size
-        image = _pixels(data, opened, file_format, spec, sideways=orientation in _SIDEWAYS)
+        image = _pixels(data, header, spec, sideways=orientation in _SIDEWAYS)
         if orientation in _UPRIGHT:
             image = image.transpose(_UPRIGHT[orientation])
-        if orientation in _SIDEWAYS:
-            width, height = height, width
-    except (ImageError, MemoryError):
+    except (ImageError, MemoryError):  # running out of memory is ours to answer for, not the sender's
         raise
     except Exception as error:  # Pillow's plug-ins raise a dozen unrelated types on damaged files
-        raise Corrupt(f"the {file_format} cannot be decoded: {error}") from error
-    return Picture(image, width, height, file_format, frames)
+        raise Corrupt(f"the {header.format} cannot be decoded: {error}") from error
+    return Picture(image, width, height, header.format, header.frames)
 
 
 def to_model_input(image: Image.Image, spec: PreprocessSpec) -> Pixels:
-    """Squash an RGB image to the model's input: uint8 [H, W, 3]."""
+    """Squash an RGB image to the model's input: uint8 [H, W, 3], read-only. Raises ValueError for another mode."""
+    if image.mode != "RGB":
+        raise ValueError(f"the model's input is made from RGB, got {image.mode}")
     size = (spec.width, spec.height)
     if image.size != size:
         image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=spec.reducing_gap)
     return np.asarray(image, dtype=np.uint8)  # [H, W, 3]
 
 
-def _check(limit: str, actual: int, maximum: int) -> None:
-    if actual > maximum:
-        raise TooLarge(limit, actual, maximum)
-
-
-def _check_size(size: tuple[int, int], limits: Limits) -> None:
-    width, height = size
-    if width < 1 or height < 1:
-        raise Corrupt(f"the header says {width} x {height} pixels")
-    _check("side", max(size), limits.max_side)
-    _check("pixels", width * height, limits.max_pixels)
-
-
-def _sniff(data: bytes) -> str:
-    """The format by its first bytes; names and media types lie, signatures rarely."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "WEBP"
-    raise Unsupported(f"not a picture in a supported format ({', '.join(FORMATS)})")
-
-
-def _webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height from a WebP's first chunk (RFC 9649, section 2.5 to 2.7)."""
-    kind = data[12:16]
-    if kind == b"VP8X" and len(data) >= 30:
-        width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
-        return width, height
-    if kind == b"VP8L" and len(data) >= 25:
-        (bits,) = struct.unpack_from("<I", data, 21)
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    if kind == b"VP8 " and len(data) >= 30:
-        width, height = struct.unpack_from("<HH", data, 26)
-        return width & 0x3FFF, height & 0x3FFF
-    raise Corrupt("the WEBP has no valid first chunk")
-
-
-def _orientation(opened: ImageFile.ImageFile) -> int:
-    try:
-        value = opened.getexif().get(_EXIF_ORIENTATION, 1)
-    except Exception:  # damaged EXIF is common and says nothing about the pixels
-        return 1
-    return value if isinstance(value, int) else 1
-
-
-def _pixels(
-    data: bytes, opened: ImageFile.ImageFile, file_format: str, spec: PreprocessSpec, *, sideways: bool
-) -> Image.Image:
+def _pixels(data: bytes, header: Header, spec: PreprocessSpec, *, sideways: bool) -> Image.Image:
     """The first frame as RGB, not yet turned upright."""
-    if file_format != "JPEG":
-        opened.load()
-        return _to_rgb(opened, spec)
+    # The least size that the decoder may yield, as stored.
     width, height = (spec.height, spec.width) if sideways else (spec.width, spec.height)
-    if opened.mode in ("L", "RGB"):
+    if header.format == "JPEG":
         try:
             scaled = {"min_height": height, "min_width": width} if spec.dct_scaling else {}
+            if header.channels == 4:  # stored inverted, as Adobe does and everyone after it
+                inks = 255 - simplejpeg.decode_jpeg(data, "CMYK", **scaled)  # [H, W, 4]
+                return Image.fromarray(inks, "CMYK").convert("RGB")
             return Image.fromarray(simplejpeg.decode_jpeg(data, "RGB", **scaled))
-        except ValueError:
-            pass  # strict libjpeg-turbo also refuses harmless oddities: let Pillow be the judge
+        except ValueError as error:
+            if _JPEG_DAMAGE.search(str(error)):
+                raise
+    opened = FORMATS[header.format](BytesIO(header.essence(data)))
+    if opened.size != (header.width, header.height):
+        raise Corrupt(f"the {header.format} states two sizes")
     if spec.dct_scaling:
-        opened.draft(None, (width, height))
+        opened.draft(None, (width, height))  # of effect on JPEG alone
     opened.load()
+    if header.format == "PNG":
+        # Pillow leaves at 0 the rows that a PNG does not have; interlaced, they may be anywhere.
+        last_row = opened.crop((0, opened.height - 1, *opened.size))
+        if header.interlaced or not np.asarray(last_row).any():
+            check_png_is_whole(data, header)
+    _scale_transparency(opened, header.bits)
     return _to_rgb(opened, spec)
+
+
+def _scale_transparency(opened: ImageFile.ImageFile, bits: int) -> None:
+    """Put the transparent colour on the scale of the pixels: Pillow scales those to 8 bits and leaves it as it was."""
+    colour = opened.info.get("transparency")
+    if opened.mode == "L" and bits < 8 and isinstance(colour, int):
+        most = 2**bits - 1
+        opened.info["transparency"] = (colour & most) * (255 // most)
+    elif opened.mode == "RGB" and bits == 16 and isinstance(colour, tuple):
+        opened.info["transparency"] = tuple(c >> 8 for c in colour)
+
+
+# Rows treated at a time, so that a large picture is not held in memory a third time.
+_BAND = 256
 
 
 def _to_rgb(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
     """Any mode that the three formats yield -> RGB, transparency composited on the spec's colour."""
-    if image.mode.startswith("I"):  # 16-bit grey
-        return _sixteen_bit_to_rgb(image, spec)
-    if not image.has_transparency_data:
+    if image.mode.startswith("I"):
+        band_to_rgb = _sixteen_bit_to_rgb
+    elif image.has_transparency_data:
+        band_to_rgb = _composite
+    elif image.mode == "RGB" and image.format != "WEBP":
+        return image
+    else:  # also a copy of WebP's RGB, whose plug-in keeps two canvases as long as it lives
         return image.convert("RGB")
-    rgba = image.convert("RGBA")
-    opaque = Image.new("RGB", image.size, spec.background)
-    opaque.paste(rgba, mask=rgba)
-    return opaque
+    rgb = Image.new("RGB", image.size, spec.background)
+    for top in range(0, image.height, _BAND):
+        band = image.crop((0, top, image.width, min(top + _BAND, image.height)))
+        band_to_rgb(band, rgb, top)
+    return rgb
 
 
-def _sixteen_bit_to_rgb(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
-    samples = np.asarray(image).astype(np.uint32)  # [H, W], 0 to 65535
-    grey = ((samples * 255 + 32_767) // 65_535).astype(np.uint8)
-    rgb = np.repeat(grey[..., None], 3, axis=2)  # [H, W, 3]
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        rgb[samples == transparent] = spec.background
-    return Image.fromarray(rgb)
+def _composite(band: Image.Image, onto: Image.Image, top: int) -> None:
+    rgba = band if band.mode == "RGBA" else band.convert("RGBA")
+    onto.paste(rgba, (0, top), mask=rgba)
+
+
+def _sixteen_bit_to_rgb(band: Image.Image, onto: Image.Image, top: int) -> None:
+    samples = np.asarray(band).astype(np.uint32)  # [h, W], 0 to 65535
+    grey = Image.fromarray(((samples * 255 + 32_767) // 65_535).astype(np.uint8))
+    transparent = band.info.get("transparency")
+    opaque = None if transparent is None else Image.fromarray(samples != transparent)
+    onto.paste(grey.convert("RGB"), (0, top), mask=opaque)

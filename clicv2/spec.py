@@ -44,8 +44,11 @@ class PreprocessSpec:
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
             raise ValueError(f"input size must be positive, got {self.height} x {self.width}")
-        if len(self.background) != 3 or not all(0 <= c <= 255 for c in self.background):
+        channels = list(self.background)  # read from JSON, it may be of any length
+        if len(channels) != 3 or not all(0 <= c <= 255 for c in channels):
             raise ValueError(f"background must be three values of 0 to 255, got {self.background}")
+        if not self.reducing_gap >= 1.0:
+            raise ValueError(f"reducing_gap must be at least 1, got {self.reducing_gap}")
         for field, only in (("resample", "bicubic"), ("sixteen_bit", "scale"), ("frame", 0)):
             if getattr(self, field) != only:
                 raise ValueError(f"{field}: only {only!r} is implemented, got {getattr(self, field)!r}")
