@@ -24,11 +24,11 @@ from training.fit import FILE as READOUT
 from training.fit import fit_readout, load_readout
 from training.models.readout import PYRAMID, ComplexityModel
 from training.pretrain import pretrain as run_pretraining
+from training.progress import CONSOLE
 from training.recipe import Recipe
 from training.scorers import TorchScorer, score_all
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
-console = Console(stderr=True)
 FIT_REPORT = "fit.json"
 
 Images = Annotated[list[Path], typer.Option(help="A folder or tar shard of images; repeat for several.")]
@@ -48,7 +48,7 @@ def pretrain(
         chosen = chosen.model_copy(update={"images": tuple(images)})
     if epochs:
         chosen = chosen.model_copy(update={"optim": chosen.optim.model_copy(update={"epochs": epochs})})
-    console.print(f"checkpoint: {run_pretraining(chosen, out)}")
+    CONSOLE.print(f"checkpoint: {run_pretraining(chosen, out)}")
 
 
 @app.command()
@@ -97,7 +97,7 @@ def evaluate(
     """Correlate a model's score and its label-free entropy with human ratings."""
     result = run_evaluation(model, images, ratings, seed=seed)
     if result.in_sample:
-        console.print("[yellow]the readout was fitted on these very ratings: the score's figures flatter it[/yellow]")
+        CONSOLE.print("[yellow]the readout was fitted on these very ratings: the score's figures flatter it[/yellow]")
     if as_json:
         print(json.dumps(result.to_dict(), indent=2))
         return
@@ -116,6 +116,8 @@ def export(
     reference_count: Annotated[int, typer.Option(help="How many of them, drawn at random.")] = 2000,
 ) -> None:
     """Export to ONNX with its manifest; the ratings give the label-free figures (the score's are from the fit)."""
+    if target.exists():  # said before the minutes that scoring takes
+        raise FileExistsError(f"{target} is published already: export the next version")
     checkpoint = Checkpoint.load(run)
     method = checkpoint.method()
     model = ComplexityModel(method.encoder, method.entropy_head, *load_readout(run / READOUT)).eval()
@@ -160,7 +162,7 @@ def main() -> None:
     try:
         app()
     except (OSError, ValueError, ContractError, ImageError, pydantic.ValidationError) as error:
-        console.print(f"[red]error:[/red] {error}", highlight=False)
+        CONSOLE.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
         raise SystemExit(2) from error
 
 

@@ -5,9 +5,11 @@ a version is written beside and renamed, so that a server never sees half of one
 """
 
 import hashlib
+import logging
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,16 +39,19 @@ def export_onnx(model: ComplexityModel, spec: PreprocessSpec, path: Path) -> Non
     """Write the model as ONNX with a free batch size and the preprocessing's fingerprint in its metadata."""
     model.eval()
     example = torch.zeros(2, spec.height, spec.width, 3, dtype=torch.uint8)
-    program = torch.onnx.export(
-        model,
-        (example,),
-        input_names=[contract.INPUT],
-        output_names=list(contract.OUTPUTS),
-        dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
-        opset_version=OPSET,
-        dynamo=True,
-        verbose=False,
-    )
+    # The exporter complains about its own internals and about torchvision, which is not used.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):
+        program = torch.onnx.export(
+            model,
+            (example,),
+            input_names=[contract.INPUT],
+            output_names=list(contract.OUTPUTS),
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
     if program is None:  # only the legacy exporter returns nothing
         raise RuntimeError("torch.onnx.export returned no program")
     proto = program.model_proto

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.progress import track
 from scipy.optimize import least_squares
 from torch.utils.data import DataLoader
 
@@ -23,9 +22,10 @@ from training.data.ratings import Floats, Ratings, standardise_within
 from training.methods.protocol import Method
 from training.metrics import Agreement, agreement, pcc
 from training.models.readout import Calibration, Layers, Readout, select_layers
+from training.progress import show_progress
 
 FOLDS = 5
-PENALTIES = tuple(float(p) for p in np.logspace(-2, 4, 19))
+PENALTIES = tuple(float(p) for p in np.logspace(-4, 3, 22))
 FILE = "readout.pt"
 # Calibration targets stay off 0 and 1, which a logistic curve never reaches.
 TARGET_MARGIN = 0.02
@@ -116,7 +116,7 @@ def pooled_moments(method: Method, dataset: ImageDataset, layers: Layers, batch_
     """Run the frozen encoder over images and pool its patch features."""
     means, squares = [], []
     with torch.inference_mode():
-        for batch in track(DataLoader(dataset, batch_size), description="features"):
+        for batch in show_progress(DataLoader(dataset, batch_size), "features"):
             features = method.encoder(batch.permute(0, 3, 1, 2).float() / 255.0)
             chosen = select_layers(features, layers).double()  # [N, L, F]
             means.append(chosen.mean(dim=1))
@@ -127,8 +127,8 @@ def pooled_moments(method: Method, dataset: ImageDataset, layers: Layers, batch_
 def ridge(design: Floats, target: Floats, groups: npt.NDArray[np.str_], penalties: Sequence[float]) -> list[Floats]:
     """Ridge regression within groups: one weight vector [F] a penalty.
 
-    Columns are scaled to unit variance before the penalty applies. Each group is centred, which
-    takes its own offset out, and weighs the same whatever its number of images. Solved in the
+    Each group is centred, which takes its own offset out, and weighs the same whatever its number
+    of images. Columns are scaled to unit variance within groups before the penalty applies. Solved in the
     dual, because there are more features than images.
     """
     x, y = design.copy(), target.copy()
@@ -137,7 +137,7 @@ def ridge(design: Floats, target: Floats, groups: npt.NDArray[np.str_], penaltie
         weight = np.sqrt(len(groups) / (chosen.sum() * len(set(groups.tolist()))))
         x[chosen] = (x[chosen] - x[chosen].mean(axis=0)) * weight
         y[chosen] = (y[chosen] - y[chosen].mean()) * weight
-    deviation = design.std(axis=0) + 1e-9
+    deviation = np.sqrt(np.mean(x**2, axis=0)) + 1e-9
     x /= deviation
     values, vectors = np.linalg.eigh(x @ x.T / len(x))
     turned = vectors.T @ y / len(x)

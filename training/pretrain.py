@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from training.checkpoint import FILE, Checkpoint
 from training.data.images import ImageDataset, ResumableSampler, find_images
 from training.engine import StepReport, train_one_epoch
+from training.progress import CONSOLE
 from training.recipe import OptimConfig, Recipe
 
 METRICS = "metrics.jsonl"
@@ -122,7 +123,7 @@ def _progress(total: int, done: int, batch_size: int) -> Iterator[Callable[[Step
         TextColumn("{task.fields[status]}"),
     )
     smoothed: dict[str, float] = {}
-    with Progress(*columns) as progress:
+    with Progress(*columns, console=CONSOLE) as progress:
         task = progress.add_task("pretrain", total=total, completed=done, status="")
 
         def show(report: StepReport) -> None:

@@ -7,7 +7,6 @@ from typing import Protocol
 import numpy as np
 import onnxruntime
 import torch
-from rich.progress import track
 from torch.utils.data import DataLoader
 
 from clicv2 import contract
@@ -18,6 +17,7 @@ from training.checkpoint import Checkpoint
 from training.data.images import ImageDataset
 from training.data.ratings import Floats
 from training.models.readout import ComplexityModel
+from training.progress import show_progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,6 @@ def open_scorer(model: Path) -> Scorer:
 
 def score_all(scorer: Scorer, dataset: ImageDataset, batch_size: int = 32) -> Scores:
     """Score a data set, with a progress bar."""
-    parts = [scorer.score(batch.numpy()) for batch in track(DataLoader(dataset, batch_size), description="scores")]
+    parts = [scorer.score(batch.numpy()) for batch in show_progress(DataLoader(dataset, batch_size), "scores")]
     scores = [part.score for part in parts if part.score is not None]
     return Scores(np.concatenate(scores) if scores else None, np.concatenate([part.entropy for part in parts]))

@@ -1,8 +1,8 @@
 """CLICv2 (arXiv 2503.06641): shifted patchify + patch-wise contrastive loss + masked entropy modelling.
 
-One step sees two views of each image. The second is shifted against the first and partly masked:
-its masked patches are asked for their entropies, its visible ones are contrasted with the patches
-at the same positions of the first view. Each of the three parts can be switched off.
+One step sees two views of each image, the second shifted against the first, both partly masked.
+Masked patches are asked for their entropies; patches that are visible in both views are contrasted
+with those at the same position of the other. Each of the three parts can be switched off.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from training.losses.masked_entropy import explained_variance, masked_entropy_lo
 from training.losses.patch_contrastive import patch_contrastive_loss
 from training.models.encoder import PATCH, Encoder
 from training.models.heads import EntropyHead, ProjectionHead
+from training.transforms.augment import jitter, random_flips, random_resize
 from training.transforms.entropy import TARGETS, patch_entropies
 from training.transforms.masking import random_mask
-from training.transforms.photometric import jitter, random_flips
 from training.transforms.shifted_patchify import shifted_views
 
 
@@ -31,12 +31,13 @@ class CLICv2Settings:
         view_size: side of a view in pixels.
         shift_low, shift_high: distance of the shift in pixels along each axis. Below half a patch
             (8) the positive pair shows the same content and the contrast is trivial.
-        jitter: strength of the colour changes, drawn for each view.
+        jitter, grey_share: see `augment.jitter`, drawn for each view.
+        scale_low, scale_high: the canvas is resized by a factor in this range, one for each batch, so
+            that the features hold at several scales.
         temperature: T of the contrastive softmax.
         contrast_weight: of the contrastive loss against the masked-entropy loss.
         exclude_radius: see `patch_contrastive_loss`.
-        query_share: share of the patches used as queries; all are keys.
-        mask_ratio: share of the second view's patches that is removed.
+        mask_low, mask_high: see `random_mask`.
         visible_weight: see `masked_entropy_loss`.
     """
 
@@ -44,14 +45,17 @@ class CLICv2Settings:
     contrast: bool = True
     masked_entropy: bool = True
     view_size: int = 128
-    shift_low: int = 12
-    shift_high: int = 24
-    jitter: float = 0.2
-    temperature: float = 0.1
+    shift_low: int = 16
+    shift_high: int = 32
+    jitter: float = 0.3
+    grey_share: float = 0.1
+    scale_low: float = 0.85
+    scale_high: float = 1.35
+    temperature: float = 0.2
     contrast_weight: float = 0.03
     exclude_radius: int = 2
-    query_share: float = 0.25
-    mask_ratio: float = 0.5
+    mask_low: float = 0.0
+    mask_high: float = 0.75
     visible_weight: float = 0.5
 
     def __post_init__(self) -> None:
@@ -79,32 +83,36 @@ class CLICv2:
         s = self.settings
         images = random_flips(canvas.permute(0, 3, 1, 2).float() / 255.0, generator)  # [N, 3, H, W]
         low, high = (s.shift_low, s.shift_high) if s.shifted_patchify else (0, 0)
-        views = shifted_views(images, s.view_size, low, high, generator)
-        second = jitter(views.second, s.jitter, generator)
-        length = (s.view_size // PATCH) ** 2
-        mask = random_mask(len(canvas), length, s.mask_ratio if s.masked_entropy else 0.0, generator).to(canvas.device)
-        seen = self.encoder(second, mask)
+        images = random_resize(images, s.scale_low, s.scale_high, s.view_size + high, generator)
+        shifted = shifted_views(images, s.view_size, low, high, generator)
+        views = [jitter(view, s.jitter, s.grey_share, generator) for view in (shifted.first, shifted.second)]
+        shape = (len(canvas), (s.view_size // PATCH) ** 2)
+        masks = [self._mask(shape, generator).to(canvas.device) for _ in views]
+        features = [self.encoder(view, mask) for view, mask in zip(views, masks, strict=True)]
 
         measures: dict[str, Tensor] = {}
-        loss = torch.zeros((), device=canvas.device)
         if s.masked_entropy:
-            target = patch_entropies(second, PATCH)  # [N, L, 12]
-            predicted = self.entropy_head(seen.last)
+            target = torch.cat([patch_entropies(view, PATCH) for view in views])  # [2 N, L, K]
+            predicted = self.entropy_head(torch.cat([f.last for f in features]))
+            mask = torch.cat(masks)
             measures["masked_entropy"] = masked_entropy_loss(predicted, target, mask, visible_weight=s.visible_weight)
             measures["entropy_r2"] = explained_variance(predicted, target, mask)
-            loss = loss + measures["masked_entropy"]
         if s.contrast:
-            first = self.encoder(jitter(views.first, s.jitter, generator))
-            chosen = torch.rand(mask.shape, generator=generator).to(canvas.device) < s.query_share
             contrast = patch_contrastive_loss(
-                self.projection(seen.last),
-                self.projection(first.last),
-                seen.grid,
+                self.projection(features[0].last),
+                self.projection(features[1].last),
+                features[0].grid,
                 temperature=s.temperature,
                 exclude_radius=s.exclude_radius if s.shifted_patchify else 0,
-                chosen=chosen & ~mask,
+                chosen=~(masks[0] | masks[1]),
             )
             measures["contrast"] = contrast.loss
             measures["contrast_accuracy"] = contrast.accuracy
-            loss = loss + (s.contrast_weight if s.masked_entropy else 1.0) * contrast.loss
+        weight = s.contrast_weight if s.masked_entropy else 1.0
+        loss = measures.get("masked_entropy", 0.0) + weight * measures.get("contrast", torch.tensor(0.0))
         return {"loss": loss, **measures}
+
+    def _mask(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+        if not self.settings.masked_entropy:
+            return torch.zeros(shape, dtype=torch.bool)
+        return random_mask(*shape, self.settings.mask_low, self.settings.mask_high, generator)

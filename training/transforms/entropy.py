@@ -1,8 +1,9 @@
-"""Twelve entropies of a patch: the target of masked entropy modelling.
+"""Twelve entropies of a patch, its neighbourhood and the whole view: the target of masked entropy modelling.
 
 The paper predicts the entropy of a patch's grey levels. That alone says little about how complex
-people find a patch; a rich target asks for texture, colour and structure at once. Each value is
-scaled to [0, 1] by the most that it can be.
+people find a patch; a rich target asks for texture, colour and structure at once, and in three
+windows, because many flat patches of many colours are complex together. Each value is scaled to
+[0, 1] by the most that it can be.
 """
 
 import math
@@ -12,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.transforms.photometric import luma
+from training.transforms.augment import luma
 
-TARGETS = (
+MEASURES = (
     "grey",
     "grey_coarse_bins",
     "grey_cells",
@@ -28,6 +29,10 @@ TARGETS = (
     "gradient_orientation",
     "mean_gradient",
 )
+# Windows around each patch over which the measures are taken, in patches; WHOLE is the view.
+WHOLE = 0
+WINDOWS = (1, 3, WHOLE)
+TARGETS = tuple(f"{measure}@{window or 'whole'}" for window in WINDOWS for measure in MEASURES)
 
 FINE_BINS = 64
 COARSE_BINS = 16
@@ -49,39 +54,45 @@ class _Channel:
 
 
 def patch_entropies(images: Tensor, patch: int) -> Tensor:
-    """The entropies of each patch.
+    """The entropies of each patch, in each window around it.
 
     Args:
         images: RGB [N, 3, H, W] in [0, 1]; H and W multiples of `patch`, which is a multiple of 4.
 
-    Returns: [N, L, 12] in [0, 1], in the order of `TARGETS`.
+    Returns: [N, L, 36] in [0, 1], in the order of `TARGETS`.
     """
     if patch % 4:
         raise ValueError(f"the patch size must be a multiple of 4, got {patch}")
     red, green, blue = images.unbind(1)
     grey = luma(images)
     magnitude, orientation = _gradient(grey)
-    channels = [
+    half = F.avg_pool2d(grey.unsqueeze(1), 2).squeeze(1)
+    channels = (
         _Channel(grey, FINE_BINS, patch),
         _Channel(grey, COARSE_BINS, patch),
         _Channel(grey, COARSE_BINS, patch // 2),
-        _Channel(F.avg_pool2d(grey.unsqueeze(1), 2).squeeze(1), COARSE_BINS, patch // 2),
+        _Channel(half, COARSE_BINS, patch // 2),
         *(_Channel(colour, COARSE_BINS, patch) for colour in (red, green, blue)),
         _Channel((red - green + 1.0) / 2.0, FINE_BINS, patch),
         _Channel(((red + green) / 2.0 - blue + 1.0) / 2.0, FINE_BINS, patch),
         _Channel(magnitude / LARGEST_GRADIENT, COARSE_BINS, patch),
         _Channel(orientation, ORIENTATION_BINS, patch, magnitude),
-    ]
-    grid = (images.shape[2] // patch, images.shape[3] // patch)
-    entropies = [_pool_cells(cell_entropy(c.values, c.bins, c.cell, c.weights), grid) for c in channels]
-    mean_gradient = F.avg_pool2d(magnitude.unsqueeze(1), patch).flatten(1)  # [N, L]
-    entropies[-1] = entropies[-1] * (mean_gradient > FLAT_GRADIENT)
-    entropies.append((mean_gradient / LARGEST_GRADIENT).clamp(0.0, 1.0).sqrt())
-    return torch.stack(entropies, dim=2)  # [N, L, 12]
+    )
+    histograms = [cell_histograms(c.values, c.bins, c.cell, c.weights) for c in channels]  # [N, bins, h, w] each
+    gradient = F.avg_pool2d(magnitude.unsqueeze(1), patch)  # [N, 1, h, w]
+    grid = (gradient.shape[2], gradient.shape[3])
+    entropies = []
+    for window in WINDOWS:
+        measures = [histogram_entropy(_pool(h, window), c.cell**2) for h, c in zip(histograms, channels, strict=True)]
+        local_gradient = _pool(gradient, window).squeeze(1)
+        measures[-1] = measures[-1] * (local_gradient > FLAT_GRADIENT)
+        measures.append((local_gradient / LARGEST_GRADIENT).clamp(0.0, 1.0).sqrt())
+        entropies += [F.adaptive_avg_pool2d(m.unsqueeze(1), grid).flatten(1) for m in measures]  # [N, L] each
+    return torch.stack(entropies, dim=2)  # [N, L, 36]
 
 
-def cell_entropy(values: Tensor, bins: int, cell: int, weights: Tensor | None = None) -> Tensor:
-    """Shannon entropy of the histogram of each cell, over the largest possible.
+def cell_histograms(values: Tensor, bins: int, cell: int, weights: Tensor | None = None) -> Tensor:
+    """Histogram of each cell, in pixels or in their weights.
 
     Args:
         values: [N, H, W] in [0, 1]; larger or smaller ones fall into the outer bins.
@@ -89,7 +100,7 @@ def cell_entropy(values: Tensor, bins: int, cell: int, weights: Tensor | None = 
         cell: side of a cell in pixels, dividing H and W.
         weights: [N, H, W] of each pixel, None for 1.
 
-    Returns: [N, H / cell, W / cell] in [0, 1].
+    Returns: float32 [N, bins, H / cell, W / cell].
     """
     n, height, width = values.shape
     rows, columns = height // cell, width // cell
@@ -102,11 +113,26 @@ def cell_entropy(values: Tensor, bins: int, cell: int, weights: Tensor | None = 
     counts = torch.bincount(
         index, weights=None if weights is None else weights.flatten(), minlength=n * rows * columns * bins
     )
-    histogram = counts.view(n, rows, columns, bins).float()
-    share = histogram / histogram.sum(dim=3, keepdim=True).clamp(min=1e-12)
-    most = bins if weights is not None else min(bins, cell * cell)
-    entropy: Tensor = torch.special.entr(share).sum(dim=3) / math.log(most)
+    return counts.view(n, rows, columns, bins).permute(0, 3, 1, 2).float()
+
+
+def histogram_entropy(histograms: Tensor, pixels: int) -> Tensor:
+    """Shannon entropy of histograms over the largest possible: [N, bins, h, w] -> [N, h, w] in [0, 1].
+
+    Args:
+        pixels: that each histogram counts at least; fewer pixels than bins cannot fill them all.
+    """
+    bins = histograms.shape[1]
+    share = histograms / histograms.sum(dim=1, keepdim=True).clamp(min=1e-12)
+    entropy: Tensor = torch.special.entr(share).sum(dim=1) / math.log(min(bins, pixels))
     return entropy
+
+
+def _pool(cells: Tensor, window: int) -> Tensor:
+    """Mean over the window around each cell, within the view: [N, C, h, w] -> the same, or [N, C, 1, 1] for WHOLE."""
+    if window == WHOLE:
+        return cells.mean(dim=(2, 3), keepdim=True)
+    return F.avg_pool2d(cells, window, stride=1, padding=window // 2, count_include_pad=False)
 
 
 def _gradient(grey: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,8 +142,3 @@ def _gradient(grey: Tensor) -> tuple[Tensor, Tensor]:
     down = padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]
     orientation = torch.atan2(down, across) / math.pi % 1.0
     return torch.sqrt(across * across + down * down), orientation
-
-
-def _pool_cells(entropy: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Mean over the cells of each patch: [N, rows, columns] -> [N, L]."""
-    return F.adaptive_avg_pool2d(entropy.unsqueeze(1), grid).flatten(1)

@@ -4,10 +4,14 @@ import torch
 from torch import Tensor
 
 
-def random_mask(count: int, patches: int, ratio: float, generator: torch.Generator) -> Tensor:
-    """Remove the same number of patches, round(ratio * patches), from each image: bool [count, patches]."""
-    if not 0.0 <= ratio < 1.0:
-        raise ValueError(f"the mask ratio must be at least 0 and below 1, got {ratio}")
-    removed = round(ratio * patches)
+def random_mask(count: int, patches: int, low: float, high: float, generator: torch.Generator) -> Tensor:
+    """Remove a share of the patches of each image, drawn between `low` and `high`: bool [count, patches].
+
+    A range rather than one ratio, so that the encoder also meets images that are nearly whole, as
+    they all are at inference.
+    """
+    if not 0.0 <= low <= high < 1.0:
+        raise ValueError(f"mask ratios must satisfy 0 <= low <= high < 1, got {low} and {high}")
+    ratio = low + (high - low) * torch.rand(count, 1, generator=generator)  # [N, 1]
     order = torch.rand(count, patches, generator=generator).argsort(dim=1)  # [N, L]
-    return order.argsort(dim=1) < removed
+    return order.argsort(dim=1) < (ratio * patches).round()

@@ -1,10 +1,11 @@
-"""Mild colour changes, drawn for each image, and flips: what leaves complexity as it is.
+"""Mild colour changes, flips and resizing: what leaves complexity about as it is.
 
 The two views of an image get different ones, so that its colours do not give the positive pair
 away. They are mild because contrast and saturation are part of complexity.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # Rec. 601 luma weights of R, G and B.
@@ -18,15 +19,17 @@ def luma(images: Tensor) -> Tensor:
     return grey
 
 
-def jitter(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+def jitter(images: Tensor, strength: float, grey_share: float, generator: torch.Generator) -> Tensor:
     """Change brightness, contrast and saturation of each image by factors in [1 - strength, 1 + strength].
 
     Args:
         images: [N, 3, H, W] in [0, 1]; the result is clipped to that.
+        grey_share: share of the images that lose their colours altogether.
     """
     if not 0.0 <= strength < 1.0:
         raise ValueError(f"the strength must be at least 0 and below 1, got {strength}")
     factors = 1.0 + strength * (2.0 * torch.rand(3, len(images), 1, 1, 1, generator=generator) - 1.0)
+    factors[2][torch.rand(len(images), generator=generator) < grey_share] = 0.0
     brightness, contrast, saturation = factors.to(images)
     images = images * brightness
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
@@ -41,3 +44,14 @@ def random_flips(images: Tensor, generator: torch.Generator) -> Tensor:
     chosen = torch.rand(2, len(images), 1, 1, 1, generator=generator).to(images.device) < 0.5
     images = torch.where(chosen[0], images.flip(-1), images)
     return torch.where(chosen[1], images.transpose(-1, -2), images)
+
+
+def random_resize(images: Tensor, low: float, high: float, at_least: int, generator: torch.Generator) -> Tensor:
+    """Resize a batch by one random factor in [low, high], but not below a side of `at_least` pixels."""
+    if not 0.0 < low <= high:
+        raise ValueError(f"scale factors must satisfy 0 < low <= high, got {low} and {high}")
+    factor = low + (high - low) * float(torch.rand((), generator=generator))
+    side = max(at_least, round(min(images.shape[2:]) * factor))
+    if side == min(images.shape[2:]):
+        return images
+    return F.interpolate(images, (side, side), mode="bilinear", antialias=factor < 1.0, align_corners=False)

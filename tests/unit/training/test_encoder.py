@@ -1,0 +1,69 @@
+"""The encoder: features at any size, and nothing leaks out of masked patches."""
+
+import pytest
+import torch
+
+from training.models.encoder import PATCH, Encoder
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    torch.manual_seed(0)
+    encoder = Encoder(dim=32, depth=2, heads=2, stem=(4, 8, 8)).eval()
+    torch.nn.init.normal_(encoder.mask_token)
+    return encoder
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (32, 80), (64, 64)])
+def test_shapes_at_any_size(encoder: Encoder, height: int, width: int) -> None:
+    features = encoder(torch.rand(2, 3, height, width))
+    length = (height // PATCH) * (width // PATCH)
+    assert features.grid == (height // PATCH, width // PATCH)
+    assert features.pyramid.shape == (2, length, 4 + 8 + 8 + 32)
+    assert [block.shape for block in features.blocks] == [(2, length, 32)] * 2
+    assert features.last is features.blocks[-1]
+
+
+def test_what_a_masked_patch_shows_changes_nothing(encoder: Encoder) -> None:
+    images = torch.rand(1, 3, 64, 64)
+    mask = torch.zeros(1, 16, dtype=torch.bool)
+    mask[0, 5] = True
+    changed = images.clone()
+    changed[..., 16:32, 16:32] = torch.rand(1, 3, 16, 16)
+    assert torch.equal(encoder(images, mask).last, encoder(changed, mask).last)
+    assert not torch.equal(encoder(images).last, encoder(changed).last)
+
+
+def test_an_empty_mask_is_no_mask(encoder: Encoder) -> None:
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(encoder(images, torch.zeros(2, 4, dtype=torch.bool)).last, encoder(images).last)
+
+
+def test_a_masked_token_hears_from_the_visible_ones(encoder: Encoder) -> None:
+    mask = torch.zeros(2, 16, dtype=torch.bool)
+    mask[:, 0] = True
+    last = encoder(torch.rand(2, 3, 64, 64), mask).last
+    assert not torch.allclose(last[0, 0], last[1, 0], atol=1e-4)
+
+
+def test_patches_keep_their_places(encoder: Encoder) -> None:
+    """The pyramid of a patch is about its own pixels: changing others far away leaves it."""
+    images = torch.rand(1, 3, 64, 64)
+    changed = images.clone()
+    changed[..., 48:, 48:] = 0.0
+    same = (encoder(images).pyramid == encoder(changed).pyramid).all(dim=2)[0].reshape(4, 4)
+    assert same[0].all()
+    assert same[:, 0].all()
+    assert not same[3, 3]
+
+
+def test_batches_do_not_mix(encoder: Encoder) -> None:
+    images = torch.rand(3, 3, 32, 48)
+    together = encoder(images).last
+    alone = torch.cat([encoder(image[None]).last for image in images])
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_heads_must_divide_the_width() -> None:
+    with pytest.raises(ValueError, match="do not divide"):
+        Encoder(dim=32, heads=3)

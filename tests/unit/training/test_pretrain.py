@@ -1,0 +1,150 @@
+"""A run: its metrics, its checkpoints, and that a kill changes nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from training.checkpoint import FILE, Checkpoint
+from training.pretrain import METRICS, cosine_lr, pretrain
+from training.recipe import OptimConfig, Recipe
+
+# What is measured of the clock may differ between two runs of the same recipe.
+TIMES = {"step_s", "wait_s"}
+
+
+def metrics(run: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    left, right = Checkpoint.load(a).weights, Checkpoint.load(b).weights
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def test_a_run_leaves_metrics_of_every_step_and_a_checkpoint(recipe: Recipe, tmp_path: Path) -> None:
+    checkpoint = pretrain(recipe, tmp_path)
+    lines = metrics(tmp_path)
+    assert [line["step"] for line in lines] == list(range(1, 10))
+    assert [line["epoch"] for line in lines] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert {"loss", "masked_entropy", "contrast", "contrast_accuracy", "entropy_r2", "lr"} < lines[0].keys()
+    loaded = Checkpoint.load(checkpoint)
+    assert (loaded.step, loaded.recipe) == (9, recipe)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_the_seed_determines_the_run(recipe: Recipe, tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        pretrain(recipe.model_copy(update={"seed": seed}), tmp_path / name)
+    assert same_weights(tmp_path / "a", tmp_path / "b")
+    assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
+    assert not same_weights(tmp_path / "a", tmp_path / "c")
+
+
+class Interrupted(Exception):
+    """Stands in for a kill at a known step."""
+
+
+@pytest.mark.parametrize("killed_at", [1, 4, 6, 8])
+def test_a_run_that_was_cut_short_continues_as_if_it_had_not_been(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
+) -> None:
+    pretrain(recipe, tmp_path / "whole")
+    build = Recipe.build_method
+
+    def fragile(self: Recipe) -> object:
+        method = build(self)
+        step, done = method.step, [0]
+
+        def counted(*args: object) -> object:
+            done[0] += 1
+            if done[0] > killed_at:
+                raise Interrupted
+            return step(*args)
+
+        method.step = counted
+        return method
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recipe, "build_method", fragile)
+        with pytest.raises(Interrupted):
+            pretrain(recipe, tmp_path / "cut", checkpoint_every=2)
+    pretrain(recipe, tmp_path / "cut", checkpoint_every=2)
+    assert same_weights(tmp_path / "whole", tmp_path / "cut")
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "cut")
+
+
+def test_a_real_kill_is_survived(recipe: Recipe, tmp_path: Path) -> None:
+    longer = recipe.model_copy(update={"optim": recipe.optim.model_copy(update={"epochs": 40})})
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(longer.model_dump(mode="json")))
+    command = [sys.executable, "-m", "training.cli", "pretrain", str(file), "--out", str(tmp_path / "run")]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
+        while not (tmp_path / "run" / FILE).exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    reached = Checkpoint.load(tmp_path / "run").step
+    assert 0 < reached < 120
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    assert [line["step"] for line in metrics(tmp_path / "run")] == list(range(1, 121))
+
+
+def test_another_recipe_does_not_continue_a_run(recipe: Recipe, tmp_path: Path) -> None:
+    pretrain(recipe, tmp_path)
+    with pytest.raises(ValueError, match="another recipe"):
+        pretrain(recipe.model_copy(update={"seed": 5}), tmp_path)
+
+
+def test_too_few_images_for_a_batch_are_refused(recipe: Recipe, tmp_path: Path) -> None:
+    large = recipe.model_copy(update={"optim": recipe.optim.model_copy(update={"batch_size": 64})})
+    with pytest.raises(ValueError, match="do not fill one batch"):
+        pretrain(large, tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = Recipe.build_method
+
+    def poisoned(self: Recipe) -> object:
+        method = build(self)
+        method.step = lambda *_: {"loss": torch.tensor(float("nan"), requires_grad=True)}
+        return method
+
+    monkeypatch.setattr(Recipe, "build_method", poisoned)
+    with pytest.raises(FloatingPointError, match="step 0"):
+        pretrain(recipe, tmp_path)
+
+
+def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
+    optim = OptimConfig(epochs=1, lr=1.0, warmup=0.1)
+    rates = [cosine_lr(step, 100, optim) for step in range(100)]
+    assert rates[9] == rates[10] == 1.0
+    assert rates[:10] == sorted(rates[:10])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[-1] < 0.001
+
+
+def test_every_shipped_recipe_is_valid() -> None:
+    files = sorted(Path("training/configs").glob("*.yaml"))
+    assert files
+    for file in files:
+        assert Recipe.load(file).name == file.stem
+        Recipe.load(file).build_method()
+
+
+def test_a_misspelt_setting_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("name: x\noptim: {epochs: 1}\nclicv2: {temprature: 0.1}\n")
+    with pytest.raises(ValueError, match="temprature"):
+        Recipe.load(file)
