@@ -11,13 +11,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.data import DataLoader
 
 from training.checkpoint import FILE, Checkpoint
+from training.curves import METRICS, plot_curves
 from training.data.images import ImageDataset, ResumableSampler, find_images
 from training.engine import StepReport, train_one_epoch
 from training.progress import CONSOLE
 from training.recipe import OptimConfig, Recipe
 
-METRICS = "metrics.jsonl"
-# Losses are averaged over this many steps on the progress bar.
+# What the progress bar shows is averaged over about this many steps.
 SMOOTHING_STEPS = 50
 
 
@@ -75,6 +75,7 @@ def pretrain(recipe: Recipe, out: Path, *, checkpoint_every: int = 200) -> Path:
                 report=report,
             )
             save(step)
+    plot_curves(out)
     return out / FILE
 
 
@@ -113,7 +114,7 @@ def _truncate_metrics(file: Path, step: int) -> None:
 
 @contextmanager
 def _progress(total: int, done: int, batch_size: int) -> Iterator[Callable[[StepReport], None]]:
-    """A progress bar with time left, smoothed losses, images/s and the share of time spent waiting for images."""
+    """A progress bar with time left, the smoothed loss, images/s and the share of time spent waiting for images."""
     columns = (
         TextColumn("pretrain"),
         BarColumn(),
@@ -127,12 +128,12 @@ def _progress(total: int, done: int, batch_size: int) -> Iterator[Callable[[Step
         task = progress.add_task("pretrain", total=total, completed=done, status="")
 
         def show(report: StepReport) -> None:
-            now = report.measures | {"step_s": report.step_s, "wait_s": report.wait_s}
+            now = {"loss": report.measures["loss"], "step_s": report.step_s, "wait_s": report.wait_s}
             for name, value in now.items():
                 smoothed[name] = smoothed.get(name, value) + (value - smoothed.get(name, value)) / SMOOTHING_STEPS
-            losses = " ".join(f"{name} {smoothed[name]:.4f}" for name in report.measures)
             rate = batch_size / smoothed["step_s"]
             wait = smoothed["wait_s"] / smoothed["step_s"]
-            progress.update(task, completed=report.step, status=f"{losses} | {rate:.0f} images/s, {wait:.0%} waiting")
+            status = f"loss {smoothed['loss']:.4f}, {rate:.0f} images/s, {wait:.0%} waiting"
+            progress.update(task, completed=report.step, status=status)
 
         yield show

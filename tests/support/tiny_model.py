@@ -81,9 +81,7 @@ def _model(work: int, poison: bool, fingerprint: str) -> onnx.ModelProto:
     right = g.add("Slice", grey, g.axes(1), g.axes(SIDE), g.axes(2))
     left = g.add("Slice", grey, g.axes(0), g.axes(SIDE - 1), g.axes(2))
     steps = g.add("Pad", g.add("Abs", g.add("Sub", right, left)), g.axes(0, 0, 0, 0, 0, 1))  # [B, 64, 64]
-    pooled = g.add(
-        "AveragePool", g.add("Unsqueeze", steps, g.axes(1)), kernel_shape=[CELL, CELL], strides=[CELL, CELL]
-    )
+    pooled = g.add("AveragePool", g.add("Unsqueeze", steps, g.axes(1)), kernel_shape=[CELL, CELL], strides=[CELL, CELL])
     cells = g.add("Squeeze", pooled, g.axes(1))  # [B, 8, 8]
     cells = g.add("Sub", g.add("Mul", cells, g.number(0.1)), g.number(2.0))
     brightness = g.add("ReduceMean", grey, g.axes(1, 2), keepdims=1)  # [B, 1, 1]
@@ -118,4 +116,3 @@ def _model(work: int, poison: bool, fingerprint: str) -> onnx.ModelProto:
     helper.set_model_props(model, {contract.FINGERPRINT_KEY: fingerprint})
     onnx.checker.check_model(model)
     return model
-

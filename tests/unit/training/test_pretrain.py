@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from training.checkpoint import FILE, Checkpoint
-from training.pretrain import METRICS, cosine_lr, pretrain
+from training.curves import CURVES, METRICS, plot_curves
+from training.pretrain import cosine_lr, pretrain
 from training.recipe import OptimConfig, Recipe
 
 # What is measured of the clock may differ between two runs of the same recipe.
@@ -47,6 +49,18 @@ def test_the_seed_determines_the_run(recipe: Recipe, tmp_path: Path) -> None:
     assert same_weights(tmp_path / "a", tmp_path / "b")
     assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
     assert not same_weights(tmp_path / "a", tmp_path / "c")
+
+
+def test_the_curves_show_every_measure(recipe: Recipe, tmp_path: Path) -> None:
+    pretrain(recipe, tmp_path)
+    with Image.open(tmp_path / CURVES) as picture:
+        height = picture.height
+    lines = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
+    extended = [json.dumps(line | {f"extra{n}": n for n in range(3)}) for line in lines]
+    (tmp_path / METRICS).write_text("\n".join(extended) + "\n")
+    plot_curves(tmp_path)
+    with Image.open(tmp_path / CURVES) as picture:
+        assert picture.height > height  # one more row of panels
 
 
 class Interrupted(Exception):

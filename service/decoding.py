@@ -1,0 +1,77 @@
+"""Decode, resize and render off the event loop, in as many threads as there are cores."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+from PIL import Image
+
+from clicv2 import heatmap, imaging
+from clicv2.headers import Limits
+from clicv2.imaging import Pixels
+from clicv2.spec import PreprocessSpec
+from service.errors import DeadlineExceeded
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """A picture on its way to the model; the decoded original itself is not kept.
+
+    Attributes:
+        pixels: the model's input, uint8 [H, W, 3].
+        width, height, format, frames: see `clicv2.imaging.Picture`.
+        sha256: of the file, in hexadecimal.
+        preview: the picture, small, for an overlay; None unless asked for.
+    """
+
+    pixels: Pixels
+    width: int
+    height: int
+    format: str
+    frames: int
+    sha256: str
+    preview: Image.Image | None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.width, self.height
+
+
+def decode(data: bytes, spec: PreprocessSpec, limits: Limits, preview_side: int | None = None) -> Decoded:
+    """Bytes -> model input and facts. Raises ImageError.
+
+    Args:
+        preview_side: longest side of the preview in pixels; None for no preview.
+    """
+    picture = imaging.decode(data, spec, limits)
+    preview = None
+    if preview_side is not None:
+        size = heatmap.fit((picture.width, picture.height), preview_side)
+        preview = picture.image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
+    return Decoded(
+        pixels=imaging.to_model_input(picture.image, spec),
+        width=picture.width,
+        height=picture.height,
+        format=picture.format,
+        frames=picture.frames,
+        sha256=hashlib.sha256(data).hexdigest(),
+        preview=preview,
+    )
+
+
+async def off_loop(pool: Executor, timeout_s: float, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run in the pool. Raises DeadlineExceeded; work that has not begun by then, or when the caller
+    is cancelled, never begins."""
+    if timeout_s <= 0:
+        raise DeadlineExceeded("the deadline passed before the picture was decoded")
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await asyncio.get_running_loop().run_in_executor(pool, lambda: work(*args, **kwargs))
+    except TimeoutError as error:
+        raise DeadlineExceeded("the deadline passed while the picture waited for a core") from error

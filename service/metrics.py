@@ -1,0 +1,93 @@
+"""What /metrics tells: every name and label of it is here, and every label has few values.
+
+admitted = answered + failed + expired + cancelled + in flight      (exactly, at every instant)
+"""
+
+import platform
+from importlib.metadata import version
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from clicv2.contract import Manifest
+
+Stage = Literal["upload", "decode", "queue", "inference", "render"]
+Ending = Literal["answered", "failed", "expired", "cancelled"]
+
+# From below a lone inference to the deadline, a factor of about two apart.
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_BATCH = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Metrics:
+    """The counters of one application, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
+        self.requests = Counter(
+            "clicv2_requests", "HTTP requests answered.", ("route", "method", "status"), registry=registry
+        )
+        self.request_seconds = Histogram(
+            "clicv2_request_duration_seconds",
+            "From a request's first byte to its answer's last.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._stages = Histogram(
+            "clicv2_stage_duration_seconds", "Time in each stage.", ("stage",), buckets=_SECONDS, registry=registry
+        )
+        self._admitted = Counter("clicv2_jobs_admitted", "Jobs that the queue took.", registry=registry)
+        self._finished = Counter("clicv2_jobs_finished", "Admitted jobs by their end.", ("outcome",), registry=registry)
+        self._in_flight = Gauge("clicv2_jobs_in_flight", "Jobs admitted and not finished.", registry=registry)
+        self.queue_depth = Gauge("clicv2_queue_depth", "Jobs that wait for a worker.", registry=registry)
+        self._shed = Counter("clicv2_requests_shed", "Refused for overload, by limit.", ("reason",), registry=registry)
+        self._undecodable = Counter("clicv2_decode_failures", "Pictures refused.", ("kind",), registry=registry)
+        self._batch_size = Histogram("clicv2_batch_size", "Jobs in a backend call.", buckets=_BATCH, registry=registry)
+        self._fenced = Counter(
+            "clicv2_finishes_fenced", "Outcomes refused: lease lost or job no longer wanted.", registry=registry
+        )
+        self._model = Gauge(
+            "clicv2_model_info",
+            "The model that is served.",
+            ("name", "version", "method", "fingerprint", "sha256"),
+            registry=registry,
+        )
+        Gauge("clicv2_build_info", "What serves.", ("version", "python", "onnxruntime"), registry=registry).labels(
+            version("clicv2-complexity"), platform.python_version(), version("onnxruntime")
+        ).set(1)
+        for ending in ("answered", "failed", "expired", "cancelled"):
+            self._finished.labels(ending)  # so that each is there, as 0, before it happens
+
+    def serves(self, manifest: Manifest) -> None:
+        self._model.labels(
+            manifest.name, str(manifest.version), manifest.method, manifest.fingerprint, manifest.sha256
+        ).set(1)
+
+    def admitted(self) -> None:
+        self._admitted.inc()
+        self._in_flight.inc()
+
+    def finished(self, ending: Ending) -> None:
+        self._finished.labels(ending).inc()
+        self._in_flight.dec()
+
+    def shed(self, reason: str) -> None:
+        self._shed.labels(reason).inc()
+
+    def undecodable(self, error: Exception) -> None:
+        self._undecodable.labels(type(error).__name__).inc()
+
+    def fenced(self) -> None:
+        self._fenced.inc()
+
+    def batch(self, size: int) -> None:
+        self._batch_size.observe(size)
+
+    def took(self, stage: Stage, seconds: float) -> None:
+        self._stages.labels(stage).observe(seconds)

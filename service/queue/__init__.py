@@ -1,0 +1,1 @@
+"""Where admitted jobs wait for a worker."""

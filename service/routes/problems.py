@@ -1,0 +1,110 @@
+"""Errors -> application/problem+json (RFC 9457), whoever raised them."""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from clicv2.errors import ImageError
+from service.errors import (
+    INTERNAL,
+    INVALID_PARAMETER,
+    PROBLEMS,
+    Overloaded,
+    Problem,
+    ServiceError,
+    facts_of,
+    problem_of,
+)
+from service.metrics import Metrics
+from service.schemas import ProblemDocument
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+def install(app: FastAPI, metrics: Metrics) -> None:
+    """Answer every error of the application's routes with a problem document."""
+
+    async def on_our_error(request: Request, error: Exception) -> Response:
+        if isinstance(error, Overloaded):
+            metrics.shed(error.reason)
+        if isinstance(error, ImageError):
+            metrics.undecodable(error)
+        return problem_response(request_id(request), error)
+
+    async def on_http_error(request: Request, error: Exception) -> Response:
+        """Raised by the framework for an unknown path or method."""
+        assert isinstance(error, HTTPException)  # noqa: S101  # registered for it alone, below
+        status = HTTPStatus(error.status_code)
+        slug = status.phrase.lower().replace(" ", "-")
+        detail = f"{request.method} {request.url.path}: {error.detail}"
+        return _response(request_id(request), Problem(status, slug, status.phrase), detail, headers=error.headers)
+
+    async def on_invalid_parameter(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for it alone, below
+        invalid = [
+            {"parameter": ".".join(str(part) for part in each["loc"][1:]), "detail": each["msg"]}
+            for each in error.errors()
+        ]
+        detail = "; ".join(f"{each['parameter']}: {each['detail']}" for each in invalid)
+        return _response(request_id(request), INVALID_PARAMETER, detail, facts={"invalid": invalid})
+
+    app.add_exception_handler(ServiceError, on_our_error)
+    app.add_exception_handler(ImageError, on_our_error)
+    app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(RequestValidationError, on_invalid_parameter)
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For OpenAPI: what each status means, by the table of errors."""
+    kinds = [*PROBLEMS.values(), INVALID_PARAMETER, INTERNAL]
+    return {
+        status: {
+            "description": "; ".join(
+                dict.fromkeys(f"`{kind.slug}`: {kind.title}" for kind in kinds if kind.status == status)
+            ),
+            "content": {MEDIA_TYPE: {"schema": ProblemDocument.model_json_schema()}},
+        }
+        for status in statuses
+    }
+
+
+def problem_response(request_id: str, error: Exception) -> Response:
+    """The document for an error of the table `service.errors.PROBLEMS`; any other stays internal."""
+    problem = problem_of(error)
+    if problem is INTERNAL:
+        return _response(request_id, problem, "An unexpected error; the log has it under this request's id.")
+    retry_after_s = error.retry_after_s if isinstance(error, ServiceError) else None
+    headers = {} if retry_after_s is None else {"Retry-After": str(max(1, round(retry_after_s)))}
+    return _response(request_id, problem, str(error), headers=headers, facts=facts_of(error))
+
+
+def request_id(request: Request) -> str:
+    """As given by the caller or made by `service.routes.edge`."""
+    return str(request.scope["state"]["request_id"])
+
+
+def _response(
+    request_id: str,
+    problem: Problem,
+    detail: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    facts: Mapping[str, object] | None = None,
+) -> Response:
+    document = {
+        "type": problem.type,
+        "title": problem.title,
+        "status": problem.status,
+        "detail": detail,
+        "instance": f"urn:clicv2:request:{request_id}",
+        **(facts or {}),
+    }
+    return Response(orjson.dumps(document), problem.status, headers, MEDIA_TYPE)

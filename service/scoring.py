@@ -1,0 +1,102 @@
+"""The road that every picture takes: decode -> admit -> result."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from secrets import token_hex
+
+from clicv2.headers import Limits
+from clicv2.imaging import Pixels
+from clicv2.spec import PreprocessSpec
+from service.decoding import Decoded, decode, off_loop
+from service.errors import DeadlineExceeded, InferenceFailed, Unavailable
+from service.metrics import Ending, Metrics
+from service.prediction import Prediction
+from service.queue.protocol import Answer, Job, Queue, Reason
+
+_ENDINGS: dict[Reason, Ending] = {
+    Reason.FAILED: "failed",
+    Reason.EXPIRED: "expired",
+    Reason.UNAVAILABLE: "failed",
+}
+_ERRORS = {
+    Reason.FAILED: InferenceFailed,
+    Reason.EXPIRED: DeadlineExceeded,
+    Reason.UNAVAILABLE: Unavailable,
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """A picture with its answer; `queue_s` is what the answer took beyond the backend call."""
+
+    id: str
+    decoded: Decoded
+    prediction: Prediction
+    decode_s: float
+    queue_s: float
+    inference_s: float
+
+
+class Scorer:
+    """Scores pictures through a queue whose other end a worker serves.
+
+    Attributes:
+        answered_at: instant of the last answer, on `clock`; minus infinity before the first.
+    """
+
+    def __init__(
+        self,
+        pool: Executor,
+        queue: Queue,
+        metrics: Metrics,
+        spec: PreprocessSpec,
+        limits: Limits,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.answered_at = float("-inf")
+        self._pool = pool
+        self._queue = queue
+        self._metrics = metrics
+        self._spec = spec
+        self._limits = limits
+        self._clock = clock
+
+    async def score(self, data: bytes, deadline: float, *, preview_side: int | None = None) -> Scored:
+        """Score an encoded picture by `deadline`, an instant on the clock.
+
+        Raises ImageError, Overloaded, Unavailable, DeadlineExceeded, InferenceFailed.
+        """
+        started = self._clock()
+        decoded = await off_loop(self._pool, deadline - started, decode, data, self._spec, self._limits, preview_side)
+        decoded_at = self._clock()
+        job_id, answer = await self.infer(decoded.pixels, deadline)
+        waited_s = self._clock() - decoded_at - answer.inference_s
+        self._metrics.took("decode", decoded_at - started)
+        self._metrics.took("queue", waited_s)
+        return Scored(job_id, decoded, answer.prediction, decoded_at - started, waited_s, answer.inference_s)
+
+    async def infer(self, pixels: Pixels, deadline: float) -> tuple[str, Answer]:
+        """Take one model input, uint8 [H, W, 3], through queue, worker and backend; returns the job's id too.
+
+        Raises Overloaded, Unavailable, DeadlineExceeded, InferenceFailed.
+        """
+        job = Job(token_hex(16), pixels, deadline, self._clock())
+        await self._queue.admit(job)
+        self._metrics.admitted()
+        ending: Ending = "cancelled"
+        try:
+            outcome = await self._queue.result(job)
+            ending = "answered" if isinstance(outcome, Answer) else _ENDINGS[outcome.reason]
+        except asyncio.CancelledError:
+            await self._queue.cancel(job)
+            raise
+        finally:
+            self._metrics.finished(ending)
+        if isinstance(outcome, Answer):
+            self.answered_at = self._clock()
+            return job.id, outcome
+        raise _ERRORS[outcome.reason](outcome.detail)

@@ -1,0 +1,116 @@
+"""Configuration: one frozen object, and the only reader of the environment."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from clicv2.headers import Limits
+from clicv2.imaging import DEFAULT_LIMITS
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on, which in a container are fewer than the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Settings(BaseSettings):
+    """Read from the environment: `HOST` and `PORT`, the rest as `CLICV2_` and the field's name in capitals.
+
+    Each description says why the default is what it is.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="CLICV2_", frozen=True, extra="ignore", populate_by_name=True, protected_namespaces=()
+    )
+
+    host: str = Field(
+        "127.0.0.1",
+        validation_alias="HOST",
+        description="Address to listen on. The loopback: nobody is exposed without having chosen it.",
+    )
+    port: int = Field(
+        8000,
+        ge=0,
+        le=65_535,
+        validation_alias="PORT",
+        description="Port to listen on; 0 takes a free one. 8000 is what uvicorn's users expect.",
+    )
+    access_log: bool = Field(
+        False, description="Print a line for each request. Off: /metrics counts them, and a line costs 0.05 ms of CPU."
+    )
+
+    model_repository: Path = Field(
+        Path("model_repository"),
+        description="Folder NAME/VERSION/model.onnx, as Triton reads it. The checkout's own, which ships a model.",
+    )
+    model: str = Field("clicv2", pattern=r"^[\w.-]+$", description="Name of the model to serve. There is one.")
+    model_version: Count | None = Field(
+        None, description="Version to serve. None: the highest, so a newly exported one is served after a restart."
+    )
+
+    max_upload_bytes: Count = Field(
+        DEFAULT_LIMITS.max_bytes, description="Byte cap of a picture; 32 MiB holds the JPEGs of any camera."
+    )
+    max_pixels: Count = Field(
+        DEFAULT_LIMITS.max_pixels, description="Width x height; 50 million is a phone's largest mode, 150 MB decoded."
+    )
+    max_side: Count = Field(
+        DEFAULT_LIMITS.max_side, description="Longest side in pixels; a sliver of 1 x 50 million is no picture."
+    )
+    max_frames: Count = Field(
+        DEFAULT_LIMITS.max_frames, description="Frames of an animation; one is scored, but each costs a header."
+    )
+
+    max_in_flight: Count = Field(
+        128,
+        description="Pictures between a complete upload and its answer; more are shed with 429. At 100 pictures a "
+        "second and two cores the last one waits about 1.3 s: well within the deadline, so admitting pays.",
+    )
+    deadline_s: Seconds = Field(
+        10.0, description="From a request's first byte to its answer. People give up on a page after about ten seconds."
+    )
+    lease_s: Seconds = Field(
+        1.5, description="A worker's right to a job, renewed at a third of it: a dead worker's jobs move on within 2 s."
+    )
+    max_attempts: Count = Field(
+        3, description="Leases a job may have. Its third worker in a row to die is taken to die of the job."
+    )
+
+    max_batch_size: Count = Field(
+        8, description="Jobs in one call of the backend. On a CPU larger batches gain nothing and wait for each other."
+    )
+    max_batch_delay_s: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Longest wait to fill a batch while another batch runs. None on a CPU: an idle core is worth more.",
+    )
+    threads: Count = Field(
+        default_factory=usable_cores,
+        description="Threads that decode, and as many calls of the backend at once. One a core: both are pure CPU.",
+    )
+
+    ready_for_s: Seconds = Field(
+        1.0, description="How long an answer proves readiness: promised is a 503 within a second of the last answer."
+    )
+    ready_deadline_s: Seconds = Field(
+        2.0, description="Deadline of the probe behind /readyz. Kubernetes asks with 1 s by default, most others more."
+    )
+    drain_notice_s: float = Field(
+        0.5,
+        ge=0,
+        description="After SIGTERM, how long to keep saying 503 before the port closes: a balancer's chance to look.",
+    )
+    drain_timeout_s: Seconds = Field(
+        15.0, description="After SIGTERM, the longest wait for what is in flight; below the 20 s promised for an exit."
+    )
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.max_upload_bytes, self.max_pixels, self.max_side, self.max_frames)

@@ -1,0 +1,49 @@
+import json
+from pathlib import Path
+
+import pytest
+from pictures import encode, noise
+from typer.testing import CliRunner
+
+from service.cli import app
+
+PNG = encode(noise(64, 64), "PNG")
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "a.png"
+    path.write_bytes(PNG)
+    return path
+
+
+def test_a_table(repository: Path, picture: Path) -> None:
+    result = CliRunner().invoke(app, ["score", str(picture), "--model-repository", str(repository)])
+    assert result.exit_code == 0, result.output
+    score, path = result.output.split()
+    assert 0 <= float(score) <= 1
+    assert path == str(picture)
+
+
+def test_many_at_once_stay_in_order(repository: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(20)]
+    for number, path in enumerate(paths):
+        path.write_bytes(encode(noise(64, 64, number), "PNG"))
+    arguments = ["score", *map(str, paths), "--json", "--model-repository", str(repository)]
+    result = CliRunner().invoke(app, arguments)
+    assert [json.loads(line)["path"] for line in result.output.splitlines()] == [str(path) for path in paths]
+
+
+@pytest.mark.parametrize("command", ["serve", "score"])
+def test_no_model(command: str, picture: Path, tmp_path: Path) -> None:
+    arguments = [str(picture)] if command == "score" else []
+    result = CliRunner().invoke(app, [command, *arguments, "--model-repository", str(tmp_path / "none")])
+    assert result.exit_code == 2
+    assert "no model version in" in result.output
+
+
+def test_settings_that_make_no_sense(repository: Path, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLICV2_DEADLINE_S", "-1")
+    result = CliRunner().invoke(app, ["score", str(picture), "--model-repository", str(repository)])
+    assert result.exit_code == 2
+    assert "deadline_s" in result.output.lower()

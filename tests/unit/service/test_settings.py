@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.settings import Settings
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOST", raising=False)
+    monkeypatch.delenv("PORT", raising=False)
+    assert (Settings().host, Settings().port) == ("127.0.0.1", 8000)
+
+
+def test_the_environment_and_what_goes_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOST", "0.0.0.0")  # noqa: S104  # nothing listens
+    monkeypatch.setenv("PORT", "9000")
+    monkeypatch.setenv("CLICV2_DEADLINE_S", "2.5")
+    monkeypatch.setenv("DEADLINE_S", "7")
+    assert (Settings().host, Settings().port, Settings().deadline_s) == ("0.0.0.0", 9000, 2.5)  # noqa: S104
+    assert Settings(port=1).port == 1
+
+
+def test_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Settings().port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"port": 70_000}, {"deadline_s": 0}, {"deadline_s": "inf"}, {"threads": 0}, {"model": "../etc"}]
+)
+def test_invalid(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Settings(**wrong)  # type: ignore[arg-type]
+
+
+def test_every_field_says_why() -> None:
+    for name, field in Settings.model_fields.items():
+        assert len(field.description or "") > 30, name
+
+
+def test_nothing_else_reads_the_environment() -> None:
+    for path in (ROOT / "service").rglob("*.py"):
+        if path.name != "settings.py":
+            text = path.read_text()
+            assert "os.environ" not in text, path
+            assert "getenv" not in text, path
