@@ -1,8 +1,8 @@
 """Bytes of a picture -> RGB -> the model's input; the only decoder in the project.
 
 `decode` refuses by the header alone whatever exceeds the limits (`clicv2.headers`), so a
-decompression bomb costs no more than its first bytes. Large JPEGs are decoded at a fraction of their size in the DCT
-domain (libjpeg-turbo); whatever that fast path refuses is judged by Pillow.
+decompression bomb costs no more than its first bytes. Large JPEGs are decoded at a fraction of
+their size in the DCT domain (libjpeg-turbo); whatever that fast path refuses is judged by Pillow.
 """
 
 import re

@@ -90,7 +90,7 @@ class Complexity(_Schema):
     id: str = Field(description="Of this answer; unique.")
     score: Share = Field(description="0 (simple) to 1 (complex), calibrated to human ratings.")
     percentile: float = Field(ge=0, le=100, description="Share of the model's reference pictures that score lower.")
-    entropy: Share = Field(description="The label-free measure: how hard masked parts are to guess from the rest.")
+    entropy: Share = Field(description="The label-free measure: mean entropy of the patches; no human taught it.")
     model: ModelName
     image: ImageFacts
     heatmap: Annotated[Grid | Rendering, Field(discriminator="kind")] | None = None

@@ -67,6 +67,15 @@ class Settings(BaseSettings):
         DEFAULT_LIMITS.max_frames, description="Frames of an animation; one is scored, but each costs a header."
     )
 
+    max_segments: Count = Field(
+        DEFAULT_LIMITS.max_segments,
+        description="Segments of a JPEG's header, chunks of a PNG or WebP; a PNG of 32 MiB in 8 KiB chunks has 4,096.",
+    )
+    max_scans: Count = Field(
+        DEFAULT_LIMITS.max_scans,
+        description="Passes of a progressive JPEG over its pixels: encoders write 10 to 20, each can cost 40 ms.",
+    )
+
     max_in_flight: Count = Field(
         128,
         description="Pictures between a complete upload and its answer; more are shed with 429. At 100 pictures a "
@@ -113,4 +122,11 @@ class Settings(BaseSettings):
 
     @property
     def limits(self) -> Limits:
-        return Limits(self.max_upload_bytes, self.max_pixels, self.max_side, self.max_frames)
+        return Limits(
+            max_bytes=self.max_upload_bytes,
+            max_pixels=self.max_pixels,
+            max_side=self.max_side,
+            max_frames=self.max_frames,
+            max_segments=self.max_segments,
+            max_scans=self.max_scans,
+        )
