@@ -95,6 +95,9 @@ def fit_on_moments(
     z = (moments.mean - mean) / deviation
     zz = (moments.square - 2 * mean * moments.mean + mean**2) / deviation**2
     design = np.concatenate([z, zz], axis=1)  # [N, 2 F]
+    # Centred, so that the weights of different folds predict on one scale, without intercepts.
+    center = design.mean(axis=0)
+    design -= center
 
     target = standardise_within(scores, groups)
     folds = stratified_folds(groups, FOLDS, seed)
@@ -108,7 +111,8 @@ def fit_on_moments(
 
     penalty = choose_penalty(design, target, groups, seed)
     weight = ridge(design, target, groups, [penalty])[0]
-    readout = Readout(layers, torch.from_numpy(mean), torch.from_numpy(deviation), torch.from_numpy(weight), 0.0)
+    bias = -float(center @ weight)
+    readout = Readout(layers, torch.from_numpy(mean), torch.from_numpy(deviation), torch.from_numpy(weight), bias)
     return FittedReadout(readout, calibration, penalty, out_of_fold, agreement(out_of_fold, scores, groups))
 
 

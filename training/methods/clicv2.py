@@ -37,6 +37,7 @@ class CLICv2Settings:
         temperature: T of the contrastive softmax.
         contrast_weight: of the contrastive loss against the masked-entropy loss.
         exclude_radius: see `patch_contrastive_loss`.
+        query_share: share of the patches that are visible in both views used as queries; all are keys.
         mask_low, mask_high: see `random_mask`.
         visible_weight: see `masked_entropy_loss`.
     """
@@ -54,6 +55,7 @@ class CLICv2Settings:
     temperature: float = 0.2
     contrast_weight: float = 0.03
     exclude_radius: int = 2
+    query_share: float = 0.5
     mask_low: float = 0.0
     mask_high: float = 0.75
     visible_weight: float = 0.5
@@ -98,13 +100,14 @@ class CLICv2:
             measures["masked_entropy"] = masked_entropy_loss(predicted, target, mask, visible_weight=s.visible_weight)
             measures["entropy_r2"] = explained_variance(predicted, target, mask)
         if s.contrast:
+            drawn = torch.rand(shape, generator=generator).to(canvas.device) < s.query_share
             contrast = patch_contrastive_loss(
                 self.projection(features[0].last),
                 self.projection(features[1].last),
                 features[0].grid,
                 temperature=s.temperature,
                 exclude_radius=s.exclude_radius if s.shifted_patchify else 0,
-                chosen=~(masks[0] | masks[1]),
+                chosen=drawn & ~(masks[0] | masks[1]),
             )
             measures["contrast"] = contrast.loss
             measures["contrast_accuracy"] = contrast.accuracy

@@ -34,6 +34,13 @@ def test_what_a_masked_patch_shows_changes_nothing(encoder: Encoder) -> None:
     assert not torch.equal(encoder(images).last, encoder(changed).last)
 
 
+def test_the_border_of_the_image_leaves_no_trace(encoder: Encoder) -> None:
+    """A flat picture looks the same to every patch: nothing tells how far away the border is."""
+    features = encoder(torch.full((1, 3, 80, 80), 0.3))
+    for layer in (features.pyramid, *features.blocks):
+        assert (layer - layer[:, :1]).abs().max() < 1e-5
+
+
 def test_an_empty_mask_is_no_mask(encoder: Encoder) -> None:
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(encoder(images, torch.zeros(2, 4, dtype=torch.bool)).last, encoder(images).last)
