@@ -22,7 +22,7 @@ from training.evaluate import evaluate as run_evaluation
 from training.export import publish
 from training.fit import FILE as READOUT
 from training.fit import fit_readout, load_readout
-from training.models.readout import PYRAMID, ComplexityModel
+from training.models.readout import CODE_LENGTH, ComplexityModel
 from training.pretrain import pretrain as run_pretraining
 from training.progress import CONSOLE
 from training.recipe import Recipe
@@ -57,20 +57,21 @@ def fit(
     images: Images,
     ratings: Ratings,
     layers: Annotated[
-        str, typer.Option(help="Layers that the readout sees, by comma: pyramid or a block's number.")
+        str,
+        typer.Option(help="Layers that the readout sees, by comma: code_length, pyramid, or a block's number from 0."),
     ] = "",
     scale: Annotated[tuple[float, float], typer.Option(help="Lowest and highest possible rating.")] = (0.0, 100.0),
     seed: int = 0,
 ) -> None:
     """Fit a readout to human ratings on the run's frozen features, and calibrate it to [0, 1]."""
     checkpoint = Checkpoint.load(run)
-    chosen = tuple(PYRAMID if name == PYRAMID else int(name) for name in layers.split(",") if name)
+    chosen = tuple(int(name) if name.isdigit() else name for name in layers.split(",") if name)
     rated = load_ratings(ratings, images)
     fitted = fit_readout(
         checkpoint.method(),
         rated,
         checkpoint.recipe.input_spec,
-        chosen or (PYRAMID, checkpoint.recipe.encoder.depth - 1),
+        chosen or (CODE_LENGTH, checkpoint.recipe.encoder.depth - 1),
         scale,
         seed,
     )

@@ -25,7 +25,7 @@ from training.models.readout import Calibration, Layers, Readout, select_layers
 from training.progress import show_progress
 
 FOLDS = 5
-PENALTIES = tuple(float(p) for p in np.logspace(-4, 3, 22))
+PENALTIES = tuple(float(p) for p in np.logspace(-5, 2, 22))
 FILE = "readout.pt"
 # Calibration targets stay off 0 and 1, which a logistic curve never reaches.
 TARGET_MARGIN = 0.02
@@ -33,10 +33,16 @@ TARGET_MARGIN = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Means over the patches of each image of its features and their squares: [N, F] each."""
+    """Features of images, pooled over their patches.
+
+    Attributes:
+        mean, square: [N, F] means over the patches of the features and of their squares.
+        widths: number of features of each layer, in order; they add up to F.
+    """
 
     mean: Floats
     square: Floats
+    widths: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +104,21 @@ def fit_on_moments(
     # Centred, so that the weights of different folds predict on one scale, without intercepts.
     center = design.mean(axis=0)
     design -= center
+    # Every layer has the same say in what the penalty allows, however many features it has.
+    share = np.tile(np.repeat([1 / np.sqrt(w) for w in moments.widths], moments.widths), 2)  # [2 F]
 
     target = standardise_within(scores, groups)
     folds = stratified_folds(groups, FOLDS, seed)
     raw = np.empty_like(target)
     for fold in range(FOLDS):
         inside = folds != fold
-        penalty = choose_penalty(design[inside], target[inside], groups[inside], seed + 1)
-        raw[~inside] = design[~inside] @ ridge(design[inside], target[inside], groups[inside], [penalty])[0]
+        penalty = choose_penalty(design[inside], target[inside], groups[inside], share, seed + 1)
+        raw[~inside] = design[~inside] @ ridge(design[inside], target[inside], groups[inside], share, [penalty])[0]
     calibration = calibrate(raw, (scores - scale[0]) / (scale[1] - scale[0]))
     out_of_fold = apply_calibration(raw, calibration)
 
-    penalty = choose_penalty(design, target, groups, seed)
-    weight = ridge(design, target, groups, [penalty])[0]
+    penalty = choose_penalty(design, target, groups, share, seed)
+    weight = ridge(design, target, groups, share, [penalty])[0]
     bias = -float(center @ weight)
     readout = Readout(layers, torch.from_numpy(mean), torch.from_numpy(deviation), torch.from_numpy(weight), bias)
     return FittedReadout(readout, calibration, penalty, out_of_fold, agreement(out_of_fold, scores, groups))
@@ -119,21 +127,26 @@ def fit_on_moments(
 def pooled_moments(method: Method, dataset: ImageDataset, layers: Layers, batch_size: int = 32) -> Moments:
     """Run the frozen encoder over images and pool its patch features."""
     means, squares = [], []
+    widths: tuple[int, ...] = ()
     with torch.inference_mode():
         for batch in show_progress(DataLoader(dataset, batch_size), "features"):
-            features = method.encoder(batch.permute(0, 3, 1, 2).float() / 255.0)
-            chosen = select_layers(features, layers).double()  # [N, L, F]
-            means.append(chosen.mean(dim=1))
-            squares.append(chosen.square().mean(dim=1))
-    return Moments(torch.cat(means).numpy(), torch.cat(squares).numpy())
+            images = batch.permute(0, 3, 1, 2).float() / 255.0
+            chosen = select_layers(images, method.encoder(images), layers)
+            widths = tuple(layer.shape[2] for layer in chosen)
+            together = torch.cat(chosen, dim=2).double()  # [N, L, F]
+            means.append(together.mean(dim=1))
+            squares.append(together.square().mean(dim=1))
+    return Moments(torch.cat(means).numpy(), torch.cat(squares).numpy(), widths)
 
 
-def ridge(design: Floats, target: Floats, groups: npt.NDArray[np.str_], penalties: Sequence[float]) -> list[Floats]:
+def ridge(
+    design: Floats, target: Floats, groups: npt.NDArray[np.str_], share: Floats, penalties: Sequence[float]
+) -> list[Floats]:
     """Ridge regression within groups: one weight vector [F] a penalty.
 
     Each group is centred, which takes its own offset out, and weighs the same whatever its number
-    of images. Columns are scaled to unit variance within groups before the penalty applies. Solved in the
-    dual, because there are more features than images.
+    of images. Columns are scaled to the deviation `share` ([F]) within groups before the penalty
+    applies. Solved in the dual, because there are more features than images.
     """
     x, y = design.copy(), target.copy()
     for group in set(groups.tolist()):
@@ -141,20 +154,20 @@ def ridge(design: Floats, target: Floats, groups: npt.NDArray[np.str_], penaltie
         weight = np.sqrt(len(groups) / (chosen.sum() * len(set(groups.tolist()))))
         x[chosen] = (x[chosen] - x[chosen].mean(axis=0)) * weight
         y[chosen] = (y[chosen] - y[chosen].mean()) * weight
-    deviation = np.sqrt(np.mean(x**2, axis=0)) + 1e-9
+    deviation = (np.sqrt(np.mean(x**2, axis=0)) + 1e-9) / share
     x /= deviation
     values, vectors = np.linalg.eigh(x @ x.T / len(x))
     turned = vectors.T @ y / len(x)
     return [x.T @ (vectors @ (turned / (values + penalty))) / deviation for penalty in penalties]
 
 
-def choose_penalty(design: Floats, target: Floats, groups: npt.NDArray[np.str_], seed: int) -> float:
+def choose_penalty(design: Floats, target: Floats, groups: npt.NDArray[np.str_], share: Floats, seed: int) -> float:
     """The penalty with the highest cross-validated PCC, averaged over the groups."""
     folds = stratified_folds(groups, FOLDS, seed)
     predicted = np.empty((len(PENALTIES), len(target)))
     for fold in range(FOLDS):
         inside = folds != fold
-        weights = ridge(design[inside], target[inside], groups[inside], PENALTIES)
+        weights = ridge(design[inside], target[inside], groups[inside], share, PENALTIES)
         predicted[:, ~inside] = np.stack(weights) @ design[~inside].T
     names = set(groups.tolist())
     quality = [np.mean([pcc(p[groups == g], target[groups == g]) for g in names]) for p in predicted]

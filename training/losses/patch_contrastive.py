@@ -47,6 +47,8 @@ def patch_contrastive_loss(
     position = torch.arange(n * length, device=keys.device)  # of each patch in the batch
     if chosen is not None:
         position = position[chosen.flatten()]
+        if len(position) == 0:  # nothing to compare: no loss, and no NaN
+            return Contrast(0.0 * (queries.sum() + keys.sum()), queries.new_zeros(()))
     q = F.normalize(queries.reshape(-1, dim)[position], dim=1)  # [Q, D]
     k = F.normalize(keys.reshape(-1, dim), dim=1)  # [N * L, D]
     logits = (q @ k.T).float() / temperature  # [Q, N * L]

@@ -9,6 +9,7 @@ the contrastive task no table of positions to solve itself by.
 
 import itertools
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 PATCH = 16
 # Zeros around the image would tell each patch how far from the border it is: measured, that reached
 # six patches deep, drew a frame into every heatmap, and let the contrast be solved by position.
-PADDING = "replicate"
+PADDING: Final = "replicate"
 # Per-channel mean and standard deviation of ImageNet, the field's usual normalisation.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

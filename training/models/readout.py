@@ -3,6 +3,9 @@
 It is linear in the standardised features and their squares, patch by patch. The squares give the
 mean over the patches a notion of energy and variety (as mean and standard-deviation pooling
 would), and still every patch answers for its own share: the heatmap adds up to the score.
+
+Beside what the encoder learned, it may look at what a transform coder would spend on each patch, a
+classical measure that needs no labels either and is computed in the graph.
 """
 
 from collections.abc import Sequence
@@ -11,18 +14,35 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from training.models.encoder import Encoder, Features
+from training.models.encoder import PATCH, Encoder, Features
+from training.transforms.code_length import code_lengths
 
 PYRAMID = "pyramid"
-# Names of what a readout may look at: the stem's pyramid, or a transformer block by its number from 0.
+CODE_LENGTH = "code_length"
+# Names of what a readout may look at: the stem's pyramid, the code lengths of the pixels, or a
+# transformer block by its number from 0.
 Layers = tuple[str | int, ...]
 
 
-def select_layers(features: Features, layers: Sequence[str | int]) -> Tensor:
-    """Concatenate the chosen layers' patch features: [N, L, F]."""
-    return torch.cat(
-        [features.pyramid if layer == PYRAMID else features.blocks[int(layer)] for layer in layers], dim=2
-    ).float()
+def select_layers(images: Tensor, features: Features, layers: Sequence[str | int]) -> list[Tensor]:
+    """Patch features of each chosen layer: float32 [N, L, F] each.
+
+    Args:
+        images: [N, 3, H, W] in [0, 1], what `features` were made from.
+    """
+    return [_layer(images, features, layer).float() for layer in layers]
+
+
+def _layer(images: Tensor, features: Features, layer: str | int) -> Tensor:
+    if layer == PYRAMID:
+        return features.pyramid
+    if layer == CODE_LENGTH:
+        return code_lengths(images, PATCH)
+    if isinstance(layer, int) and 0 <= layer < len(features.blocks):
+        return features.blocks[layer]
+    raise ValueError(
+        f"no layer {layer!r}: there are {CODE_LENGTH!r}, {PYRAMID!r} and the blocks 0 to {len(features.blocks) - 1}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +74,9 @@ class Readout(nn.Module):
         for name, value in (("mean", mean), ("scale", scale), ("weight", weight), ("bias", torch.tensor(bias))):
             self.register_buffer(name, value.to(torch.float32))
 
-    def forward(self, features: Features) -> Tensor:
-        """Local complexity before calibration: [N, L]."""
-        z = (select_layers(features, self.layers) - self.mean) / self.scale  # [N, L, F]
+    def forward(self, images: Tensor, features: Features) -> Tensor:
+        """Local complexity before calibration, [N, L], of images [N, 3, H, W] in [0, 1] and their features."""
+        z = (torch.cat(select_layers(images, features, self.layers), dim=2) - self.mean) / self.scale  # [N, L, F]
         linear, square = self.weight.chunk(2)
         return z @ linear + z.square() @ square + self.bias
 
@@ -77,8 +97,9 @@ class ComplexityModel(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Score [N], entropy [N], heatmap [N, h, w] and embedding [N, D] of uint8 images [N, H, W, 3]."""
-        features = self.encoder(image.permute(0, 3, 1, 2).float() / 255.0)
-        cells = self.calibration.slope * self.readout(features) + self.calibration.intercept  # [N, L]
+        images = image.permute(0, 3, 1, 2).float() / 255.0
+        features = self.encoder(images)
+        cells = self.calibration.slope * self.readout(images, features) + self.calibration.intercept  # [N, L]
         score = torch.sigmoid(cells.mean(dim=1))
         entropy = self.entropy_head(features.last).mean(dim=(1, 2))
         return score, entropy, cells.unflatten(1, features.grid), features.last.mean(dim=1)

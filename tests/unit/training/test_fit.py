@@ -36,7 +36,7 @@ def test_ridge_against_the_normal_equations(penalty: float, features: int) -> No
     groups = np.array(["a"] * 10 + ["b"] * 30 + ["c"] * 20)
     design = rng.normal(size=(60, features)) * rng.uniform(0.1, 10, features)
     target = rng.normal(size=60) + 5.0 * (groups == "b")
-    found = ridge(design, target, groups, [penalty])[0]
+    found = ridge(design, target, groups, np.ones(features), [penalty])[0]
     assert found == pytest.approx(slow_ridge(design, target, groups, penalty), rel=1e-6, abs=1e-9)
 
 
@@ -53,7 +53,7 @@ def patches(images: int, length: int, features: int, seed: int) -> torch.Tensor:
 
 
 def moments_of(f: torch.Tensor) -> Moments:
-    return Moments(f.mean(dim=1).numpy(), f.square().mean(dim=1).numpy())
+    return Moments(f.mean(dim=1).numpy(), f.square().mean(dim=1).numpy(), (f.shape[2],))
 
 
 def test_a_signal_is_found_and_its_readout_gives_the_same_scores_patch_by_patch() -> None:
@@ -65,7 +65,7 @@ def test_a_signal_is_found_and_its_readout_gives_the_same_scores_patch_by_patch(
     assert fitted.quality.mean["pcc"].value > 0.98
     assert fitted.out_of_fold.min() >= 0
     assert fitted.out_of_fold.max() <= 1
-    cells = fitted.readout(Features(f.float(), (), (3, 3)))
+    cells = fitted.readout(torch.zeros(0), Features(f.float(), (), (3, 3)))
     assert cells.shape == (150, 9)
     z = standardise_within(cells.mean(dim=1).double().numpy(), groups)
     assert np.corrcoef(z, standardise_within(scores, groups))[0, 1] > 0.98
@@ -102,8 +102,10 @@ def test_offsets_between_groups_change_nothing() -> None:
     groups = np.array(["a", "b"] * 40)
     design, target = rng.normal(size=(80, 5)), rng.normal(size=80)
     moved = design + np.where(groups == "a", 10.0, -30.0)[:, None]
-    weights = ridge(design, target, groups, [0.1])[0]
-    assert ridge(moved, target + 7.0 * (groups == "a"), groups, [0.1])[0] == pytest.approx(weights, rel=1e-6)
+    weights = ridge(design, target, groups, np.ones(5), [0.1])[0]
+    assert ridge(moved, target + 7.0 * (groups == "a"), groups, np.ones(5), [0.1])[0] == pytest.approx(
+        weights, rel=1e-6
+    )
 
 
 @pytest.mark.parametrize(("slope", "intercept"), [(0.5, -1.0), (2.0, 0.3)])

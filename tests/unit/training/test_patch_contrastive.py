@@ -82,6 +82,16 @@ def test_the_image_alone_cannot_solve_it() -> None:
     assert contrast.loss.item() == pytest.approx(math.log(9), abs=1e-3)
 
 
+def test_without_a_query_there_is_no_loss_and_no_nan() -> None:
+    queries = torch.randn(2, 4, 3, requires_grad=True)
+    nobody = torch.zeros(2, 4, dtype=torch.bool)
+    contrast = patch_contrastive_loss(queries, torch.randn(2, 4, 3), (2, 2), temperature=0.1, chosen=nobody)
+    contrast.loss.backward()
+    assert contrast.loss == contrast.accuracy == 0
+    assert queries.grad is not None
+    assert not queries.grad.any()
+
+
 def test_gradients_reach_both_views() -> None:
     queries, keys = (torch.randn(2, 4, 3, requires_grad=True) for _ in range(2))
     patch_contrastive_loss(queries, keys, (2, 2), temperature=0.2).loss.backward()

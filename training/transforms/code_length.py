@@ -1,0 +1,71 @@
+"""How many bits a transform coder would spend on each patch: a classical, label-free measure of complexity.
+
+As in JPEG, 8 x 8 blocks of luma and chroma are transformed (orthonormal DCT-II) and each
+coefficient c is taken to cost log2(1 + |c| / STEP) bits. Three bands of frequency are kept apart,
+and three scales, for fine texture and coarse layout count differently with people. Everything is
+continuous in the pixels, so that ONNX and torch agree to rounding.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.transforms.augment import luma
+
+BLOCK = 8
+# Of pixels in [0, 1]: a quantiser about as fine as JPEG's at quality 95.
+STEP = 0.02
+# Bounds of u + v for the low, middle and high frequencies; the mean (u = v = 0) costs nothing.
+BANDS = ((1, 2), (3, 5), (6, 14))
+# Resolutions: the image itself, half and a quarter of it.
+SHRINKS = (1, 2, 4)
+FEATURES = 3 * len(BANDS) * len(SHRINKS)
+# BT.601: (B - Y) and (R - Y) to the range [-1/2, 1/2].
+_CB, _CR = 0.564, 0.713
+
+
+def code_lengths(images: Tensor, patch: int) -> Tensor:
+    """Bits a coefficient in each patch, by scale, channel and band.
+
+    Args:
+        images: RGB [N, 3, H, W] in [0, 1], H and W multiples of 32.
+        patch: side of a patch in pixels, dividing H and W.
+
+    Returns: [N, L, 27]. A block larger than its patches (at a quarter of the resolution) counts for each of them.
+    """
+    red, _, blue = images.unbind(1)
+    grey = luma(images)
+    channels = torch.stack([grey, (blue - grey) * _CB, (red - grey) * _CR], dim=1)  # [N, 3, H, W]
+    scales = []
+    for shrink in SHRINKS:
+        small = channels if shrink == 1 else F.avg_pool2d(channels, shrink)
+        bits = _block_bits(small)  # [N, 9, H / 8 shrink, W / 8 shrink]
+        covered = BLOCK * shrink  # pixels of the image to a side of a block
+        at_patches = F.avg_pool2d(bits, patch // covered) if covered < patch else _repeat(bits, covered // patch)
+        scales.append(at_patches)
+    return torch.cat(scales, dim=1).flatten(2).transpose(1, 2)
+
+
+def _block_bits(channels: Tensor) -> Tensor:
+    """Mean bits of each band of each block: [N, 3, h, w] -> [N, 9, h / 8, w / 8], channel by channel."""
+    n, count, height, width = channels.shape
+    flat = channels.reshape(-1, 1, height, width)
+    coefficients = F.conv2d(flat, _basis().to(channels), stride=BLOCK)  # [3 N, 64, h / 8, w / 8]
+    bits = torch.log2(1.0 + coefficients.abs() / STEP)
+    frequency = torch.arange(BLOCK)[:, None] + torch.arange(BLOCK)[None, :]
+    bands = [bits[:, ((frequency >= low) & (frequency <= high)).flatten()].mean(dim=1) for low, high in BANDS]
+    return torch.stack(bands, dim=1).reshape(n, count * len(BANDS), height // BLOCK, width // BLOCK)
+
+
+def _basis() -> Tensor:
+    """The orthonormal DCT-II basis as convolution filters: [64, 1, 8, 8], u slowest."""
+    k = torch.arange(BLOCK, dtype=torch.float64)
+    cosines = torch.cos((2 * k[None, :] + 1) * k[:, None] * math.pi / (2 * BLOCK)) * math.sqrt(2 / BLOCK)
+    cosines[0] /= math.sqrt(2)
+    return torch.einsum("ui,vj->uvij", cosines, cosines).reshape(BLOCK**2, 1, BLOCK, BLOCK).float()
+
+
+def _repeat(cells: Tensor, times: int) -> Tensor:
+    return cells.repeat_interleave(times, dim=2).repeat_interleave(times, dim=3)
