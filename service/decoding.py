@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ParamSpec, TypeVar
 
 from PIL import Image
@@ -53,7 +53,10 @@ def decode(data: bytes, spec: PreprocessSpec, limits: Limits, preview_side: int 
     preview = None
     if preview_side is not None:
         size = heatmap.fit((picture.width, picture.height), preview_side)
-        preview = picture.image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
+        preview = picture.image
+        if preview.width < min(size[0], picture.width):  # scaled down for the model on the way: once more, sharper
+            preview = imaging.decode(data, replace(spec, width=size[0], height=size[1]), limits).image
+        preview = preview.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
     return Decoded(
         pixels=imaging.to_model_input(picture.image, spec),
         width=picture.width,

@@ -1,61 +1,39 @@
-import asyncio
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
+"""From bytes to the model's input, and to a preview that is as sharp as it is large."""
 
 import numpy as np
 import pytest
-from pictures import encode, noise
+from pictures import encode
+from PIL import Image
 
-from clicv2 import imaging
-from clicv2.headers import Limits
+from clicv2.imaging import DEFAULT_LIMITS, decode, to_model_input
 from clicv2.spec import PreprocessSpec
-from service.decoding import decode, off_loop
-from service.errors import DeadlineExceeded
+from service.decoding import decode as decode_upload
 
-pytestmark = pytest.mark.anyio
-
-
-async def test_the_event_loop_stays_free() -> None:
-    with ThreadPoolExecutor(1) as pool:
-        assert await off_loop(pool, 5, threading.current_thread) is not threading.current_thread()
+SPEC = PreprocessSpec(height=64, width=64)
 
 
-async def test_errors_come_through() -> None:
-    with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match="invalid literal"):
-        await off_loop(pool, 5, int, "x")
+@pytest.fixture(scope="module")
+def stripes() -> bytes:
+    """A large JPEG with stripes of 8 pixels: gone at the model's size, plain to see at a preview's."""
+    columns = np.arange(2048) // 8 % 2 * 255
+    return encode(np.broadcast_to(columns[None, :, None], (1024, 2048, 3)).astype(np.uint8), "JPEG")
 
 
-async def test_the_deadline_ends_the_wait_and_what_has_not_begun_never_begins() -> None:
-    begun: list[int] = []
-    with ThreadPoolExecutor(1) as pool:
-        occupying = asyncio.create_task(off_loop(pool, 5, time.sleep, 0.2))
-        await asyncio.sleep(0)
-        with pytest.raises(DeadlineExceeded):
-            await off_loop(pool, 0.05, begun.append, 1)
-        with pytest.raises(DeadlineExceeded):
-            await off_loop(pool, 0.0, begun.append, 2)
-        await occupying
-    assert begun == []
-
-
-async def test_who_is_cancelled_never_begins() -> None:
-    begun: list[int] = []
-    with ThreadPoolExecutor(1) as pool:
-        occupying = asyncio.create_task(off_loop(pool, 5, time.sleep, 0.1))
-        waiting = asyncio.create_task(off_loop(pool, 5, begun.append, 1))
-        await asyncio.sleep(0.02)
-        waiting.cancel()
-        await occupying
-    assert begun == []
-
-
-def test_the_model_sees_what_training_saw() -> None:
-    data, spec = encode(noise(300, 200), "JPEG"), PreprocessSpec()
-    decoded = decode(data, spec, Limits(), preview_side=60)
-    expected = imaging.to_model_input(imaging.decode(data, spec).image, spec)
-    np.testing.assert_array_equal(decoded.pixels, expected)
-    assert decoded.size == (300, 200)
+def test_the_preview_is_sharp_and_the_models_input_is_what_it_was(stripes: bytes) -> None:
+    decoded = decode_upload(stripes, SPEC, DEFAULT_LIMITS, preview_side=1024)
     assert decoded.preview is not None
-    assert decoded.preview.size == (60, 40)
-    assert decode(data, spec, Limits()).preview is None
+    assert decoded.preview.size == (1024, 512)
+    assert np.asarray(decoded.preview.convert("L")).std() > 100
+    assert np.array_equal(decoded.pixels, to_model_input(decode(stripes, SPEC).image, SPEC))
+
+
+def test_no_preview_unless_asked_for(stripes: bytes) -> None:
+    decoded = decode_upload(stripes, SPEC, DEFAULT_LIMITS)
+    assert decoded.preview is None
+    assert decoded.size == (2048, 1024)
+
+
+def test_a_small_picture_is_enlarged_from_what_there_is() -> None:
+    decoded = decode_upload(encode(Image.new("RGB", (20, 10), "red"), "PNG"), SPEC, DEFAULT_LIMITS, preview_side=100)
+    assert decoded.preview is not None
+    assert decoded.preview.size == (100, 50)
