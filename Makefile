@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
-CODE := clicv2 service training tests bench
+CODE := clicv2 service training tests bench docs
 
 .PHONY: help serve test lint format bench clean
 help: ## Show this list
