@@ -1,6 +1,6 @@
 """Agreement of a model's outputs with human ratings, as a table or as JSON."""
 
-import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from rich.table import Table
 
 from clicv2.contract import Figure
 from training.data.images import ImageDataset
-from training.data.ratings import load_ratings
+from training.data.ratings import file_sha256, load_ratings
 from training.metrics import MEASURES, Agreement, agreement
 from training.scorers import open_scorer, score_all
 
@@ -34,7 +34,7 @@ class Evaluation:
         return asdict(self)
 
 
-def evaluate(model: Path, images: list[Path], table: Path, *, seed: int = 0) -> Evaluation:
+def evaluate(model: Path, images: Sequence[Path], table: Path, *, seed: int = 0) -> Evaluation:
     """Score the rated images and compare. Raises ValueError, FileNotFoundError or ContractError on bad input."""
     ratings = load_ratings(table, images)
     scorer = open_scorer(model)
@@ -64,10 +64,6 @@ def agreement_table(result: Agreement, title: str) -> Table:
     table.add_section()
     table.add_row("mean over groups", *(_show(result.mean[measure]) for measure in MEASURES))
     return table
-
-
-def file_sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _show(figure: Figure) -> str:

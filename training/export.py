@@ -5,12 +5,14 @@ a version is written beside and renamed, so that a server never sees half of one
 """
 
 import hashlib
+import json
 import logging
+import random
 import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +25,14 @@ from clicv2 import contract
 from clicv2.contract import Figure, Manifest
 from clicv2.imaging import Pixels
 from clicv2.spec import PreprocessSpec
+from training import fit
+from training.checkpoint import Checkpoint
+from training.data.images import ImageDataset, find_images
 from training.data.ratings import Floats
+from training.evaluate import evaluate
 from training.models.readout import ComplexityModel
 from training.recipe import Recipe
+from training.scorers import TorchScorer, score_all
 
 OPSET = 20
 # Largest absolute difference between torch and ONNX Runtime, on every output.
@@ -33,6 +40,52 @@ PARITY = 1e-4
 # Percentiles 0, 1, ... 100 of the reference set's scores.
 REFERENCE_POINTS = 101
 TIMED_RUNS = 30
+# Real images in the comparison of torch and ONNX Runtime.
+PARITY_IMAGES = 8
+
+
+def export_run(
+    run: Path, target: Path, reference: Sequence[Path], images: Sequence[Path], table: Path, reference_count: int
+) -> Manifest:
+    """Export a run that was pretrained and fitted.
+
+    Args:
+        target: model_repository/NAME/VERSION, not there yet.
+        reference: images of which `reference_count`, drawn at random, give the percentiles.
+        images, table: ratings for the label-free figures; those of the score come from the fit's cross-validation.
+
+    Raises FileExistsError: a version that was published is never changed; export the next one.
+    """
+    if target.exists():  # said before the minutes that scoring takes
+        raise FileExistsError(f"{target} is published already: export the next version")
+    checkpoint = Checkpoint.load(run)
+    method = checkpoint.method()
+    model = ComplexityModel(method.encoder, method.entropy_head, *fit.load_readout(run / fit.FILE)).eval()
+    report = json.loads((run / fit.REPORT).read_text())
+    found = find_images(reference)
+    chosen = random.Random(0).sample(found, min(reference_count, len(found)))
+    dataset = ImageDataset(chosen, checkpoint.recipe.input_spec)
+    scores = score_all(TorchScorer(run), dataset).score
+    if scores is None:
+        raise ValueError(f"{run} has no readout: run clicv2-train fit first")
+    label_free = evaluate(run, images, table).outputs["entropy"].mean
+    return publish(
+        model,
+        checkpoint.recipe,
+        target,
+        pixels=np.stack([dataset[i].numpy() for i in range(min(PARITY_IMAGES, len(dataset)))]),
+        reference=scores,
+        figures={
+            **{f"score_{measure}_cross_validated": Figure(**f) for measure, f in report["cross_validated"].items()},
+            **{f"entropy_{measure}": f for measure, f in label_free.items()},
+        },
+        data={
+            "pretraining": [p.name for p in checkpoint.recipe.images],
+            **{name: report[name] for name in ("ratings", "ratings_sha256", "ratings_images")},
+            "reference": [p.name for p in reference],
+            "reference_images": len(chosen),
+        },
+    )
 
 
 def export_onnx(model: ComplexityModel, spec: PreprocessSpec, path: Path) -> None:
@@ -104,17 +157,16 @@ def publish(
     figures: Mapping[str, Figure],
     data: Mapping[str, object],
 ) -> Manifest:
-    """Export into `target` (model_repository/NAME/VERSION), which must not exist yet.
+    """Write model and manifest, checked, as one version that appears all at once.
 
     Args:
+        target: model_repository/NAME/VERSION.
         pixels: uint8 [N, H, W, 3], real images for the parity check.
         reference: scores of the reference set, for percentiles.
         figures, data: what the manifest states.
 
-    Raises FileExistsError: a version that was published is never changed; export the next one.
+    Raises OSError when the version is there already.
     """
-    if target.exists():
-        raise FileExistsError(f"{target} is published already: export the next version")
     spec = recipe.input_spec
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".export-", dir=target.parent))

@@ -11,7 +11,9 @@ proxy for other things in any few hundred rated pictures. So each picture is als
 and a change of the score between the two is penalised.
 """
 
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +23,18 @@ from scipy.optimize import least_squares
 from torch.utils.data import DataLoader
 
 from clicv2.spec import PreprocessSpec
+from training.checkpoint import Checkpoint
 from training.data.images import ImageDataset
-from training.data.ratings import Floats, Ratings, standardise_within
+from training.data.ratings import Floats, Ratings, file_sha256, load_ratings, standardise_within
 from training.methods.protocol import Method
 from training.metrics import Agreement, agreement
-from training.models.readout import Calibration, Layers, Readout, select_layers
+from training.models.readout import CODE_LENGTH, Calibration, Layers, Readout, select_layers
 from training.progress import show_progress
 from training.ridge import Samples, choose_penalty, cross_validated, ridge
 from training.transforms.augment import luma
 
 FILE = "readout.pt"
+REPORT = "fit.json"
 # Measured half-way through pretraining (dev half of SAVOIAS): without it a grey copy scores 1.2
 # deviations lower and grey copies agree with the ratings at .56; with it .4 lower and .63, for
 # .007 of the colour pictures' PCC.
@@ -84,6 +88,31 @@ def load_readout(path: Path) -> tuple[Readout, Calibration]:
     state = content["state"]
     readout = Readout(tuple(content["layers"]), state["mean"], state["scale"], state["weight"], float(state["bias"]))
     return readout, Calibration(*content["calibration"])
+
+
+def fit_run(
+    run: Path, images: Sequence[Path], table: Path, layers: Layers, scale: tuple[float, float], seed: int = 0
+) -> FittedReadout:
+    """Fit a readout for a pretraining run and write it, with a report, into the run's folder.
+
+    Args:
+        layers: that the readout sees; () for the code lengths and the encoder's last block.
+    """
+    checkpoint = Checkpoint.load(run)
+    ratings = load_ratings(table, images)
+    chosen = layers or (CODE_LENGTH, checkpoint.recipe.encoder.depth - 1)
+    fitted = fit_readout(checkpoint.method(), ratings, checkpoint.recipe.input_spec, chosen, scale, seed)
+    fitted.save(run / FILE)
+    report = {
+        "layers": list(chosen),
+        "ratings": table.name,
+        "ratings_sha256": file_sha256(table),
+        "ratings_images": len(ratings),
+        "penalty": fitted.penalty,
+        "cross_validated": {measure: asdict(figure) for measure, figure in fitted.quality.mean.items()},
+    }
+    (run / REPORT).write_text(json.dumps(report, indent=2) + "\n")
+    return fitted
 
 
 def fit_readout(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from clicv2.errors import ImageError
 from clicv2.imaging import decode, to_model_input
 from clicv2.spec import PreprocessSpec
 
@@ -80,7 +81,12 @@ class ImageDataset(Dataset[Tensor]):
         return len(self.sources)
 
     def __getitem__(self, index: int) -> Tensor:
-        picture = decode(self.sources[index].read(), self.spec)
+        """Raises ValueError that names the image if it cannot be decoded."""
+        source = self.sources[index]
+        try:
+            picture = decode(source.read(), self.spec)
+        except ImageError as error:
+            raise ValueError(f"{source.name} in {source.file}: {error}") from error
         return torch.from_numpy(np.array(to_model_input(picture.image, self.spec)))
 
 

@@ -5,6 +5,7 @@ interiors. So scores are compared only within a group, and figures are averaged 
 """
 
 import csv
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -87,3 +88,8 @@ def standardise_within(values: Floats, groups: npt.NDArray[np.str_]) -> Floats:
         spread = values[chosen].std()
         result[chosen] = (values[chosen] - values[chosen].mean()) / (spread if spread > 0 else 1.0)
     return result
+
+
+def file_sha256(path: Path) -> str:
+    """By which a model tells the ratings that it was fitted on."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -51,6 +51,12 @@ def test_images_are_what_serving_would_see(tmp_path: Path) -> None:
     assert np.array_equal(image.numpy(), to_model_input(decode((tmp_path / "a.png").read_bytes(), spec).image, spec))
 
 
+def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(jpeg(1)[:300])
+    with pytest.raises(ValueError, match=r"broken\.jpg"):
+        ImageDataset(find_images([tmp_path]), PreprocessSpec())[0]
+
+
 @pytest.mark.parametrize("content", ["missing", "empty"])
 def test_nothing_to_read_is_an_error(tmp_path: Path, content: str) -> None:
     path = tmp_path / content
