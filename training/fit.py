@@ -12,7 +12,7 @@ and a change of the score between the two is penalised.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.optimize import least_squares
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from clicv2.spec import PreprocessSpec
 from training.checkpoint import Checkpoint
@@ -39,22 +40,11 @@ REPORT = "fit.json"
 # deviations lower and grey copies agree with the ratings at .56; with it .4 lower and .63, for
 # .007 of the colour pictures' PCC.
 GREY_INVARIANCE = 0.2
+STANDARDISED_ON = 256
+SMALLEST_VARIANCE = 1e-12
+BATCH_SIZE = 32
 # Calibration targets stay off 0 and 1, which a logistic curve never reaches.
 TARGET_MARGIN = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Moments:
-    """Features of images, pooled over their patches.
-
-    Attributes:
-        mean, square: [N, F] means over the patches of the features and of their squares.
-        widths: number of features of each layer, in order; they add up to F.
-    """
-
-    mean: Floats
-    square: Floats
-    widths: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,29 +110,34 @@ def fit_readout(
 ) -> FittedReadout:
     """Fit on `ratings`, whose scores run over `scale` (lowest and highest possible) within each group."""
     dataset = ImageDataset(ratings.sources, spec)
-    coloured, grey = (pooled_moments(method, dataset, layers, grey=grey) for grey in (False, True))
-    return fit_on_moments(coloured, grey, ratings.scores, ratings.groups, layers, scale, seed)
+    readout, widths = standardise(method, dataset, layers, seed)
+    coloured, grey = (pooled_design(method, readout, dataset, grey=grey) for grey in (False, True))
+    return fit_weights(readout, widths, coloured, grey, ratings.scores, ratings.groups, scale, seed)
 
 
-def fit_on_moments(
-    coloured: Moments,
-    grey: Moments,
+def fit_weights(
+    readout: Readout,
+    widths: Sequence[int],
+    coloured: Floats,
+    grey: Floats,
     scores: Floats,
     groups: npt.NDArray[np.str_],
-    layers: Layers,
     scale: tuple[float, float],
     seed: int = 0,
 ) -> FittedReadout:
-    """`fit_readout` on features that are already pooled, of the images and of their grey copies."""
-    mean = coloured.mean.mean(axis=0)  # [F] over all patches of all images
-    deviation = np.sqrt(np.maximum(coloured.square.mean(axis=0) - mean**2, 1e-12))
-    design, design_grey = (_design(moments, mean, deviation) for moments in (coloured, grey))
+    """`fit_readout` on designs that are already pooled.
+
+    Args:
+        readout: without weights yet; `widths` are the numbers of features of its layers.
+        coloured, grey: [N, 2 F] see `pooled_design`, of the images and of their grey copies.
+        scores, groups: [N] the ratings.
+    """
     # Centred, so that the weights of different folds predict on one scale, without intercepts.
-    center = design.mean(axis=0)
+    center = coloured.mean(axis=0)
     target = standardise_within(scores, groups)
-    samples = Samples(design - center, target, groups, design_grey - design, GREY_INVARIANCE)
+    samples = Samples(coloured - center, target, groups, grey - coloured, GREY_INVARIANCE)
     # Every layer has the same say in what the penalty allows, however many features it has.
-    share = np.tile(np.repeat([1 / np.sqrt(w) for w in coloured.widths], coloured.widths), 2)  # [2 F]
+    share = np.tile(np.repeat([1 / np.sqrt(w) for w in widths], widths), 2)  # [2 F]
 
     raw = cross_validated(samples, share, seed)
     calibration = calibrate(raw, (scores - scale[0]) / (scale[1] - scale[0]))
@@ -150,35 +145,51 @@ def fit_on_moments(
 
     penalty = choose_penalty(samples, share, seed)
     weight = ridge(samples, share, [penalty])[0]
-    bias = -float(center @ weight)
-    readout = Readout(layers, torch.from_numpy(mean), torch.from_numpy(deviation), torch.from_numpy(weight), bias)
-    return FittedReadout(readout, calibration, penalty, out_of_fold, agreement(out_of_fold, scores, groups))
+    fitted = Readout(readout.layers, readout.mean, readout.scale, torch.from_numpy(weight), -float(center @ weight))
+    return FittedReadout(fitted, calibration, penalty, out_of_fold, agreement(out_of_fold, scores, groups))
 
 
-def _design(moments: Moments, mean: Floats, deviation: Floats) -> Floats:
-    """Means over the patches of the standardised features z, then of z * z, from the raw moments: [N, 2 F]."""
-    z = (moments.mean - mean) / deviation
-    zz = (moments.square - 2 * mean * moments.mean + mean**2) / deviation**2
-    return np.concatenate([z, zz], axis=1)
+def standardise(
+    method: Method, dataset: ImageDataset, layers: Layers, seed: int = 0
+) -> tuple[Readout, tuple[int, ...]]:
+    """A readout that knows the features' means and deviations over patches, but has no weights; and the layers' widths.
 
-
-def pooled_moments(
-    method: Method, dataset: ImageDataset, layers: Layers, *, grey: bool = False, batch_size: int = 32
-) -> Moments:
-    """Run the frozen encoder over images, or over grey copies of them, and pool its patch features."""
-    means, squares = [], []
+    Measured on at most `STANDARDISED_ON` of the images, drawn at random.
+    """
+    chosen = np.random.default_rng(seed).permutation(len(dataset))[:STANDARDISED_ON]
+    seen = Subset(dataset, sorted(chosen.tolist()))
+    total, squares, patches = torch.zeros(()), torch.zeros(()), 0
     widths: tuple[int, ...] = ()
     with torch.inference_mode():
-        for batch in show_progress(DataLoader(dataset, batch_size), "grey features" if grey else "features"):
-            images = batch.permute(0, 3, 1, 2).float() / 255.0
-            if grey:
-                images = luma(images).unsqueeze(1).repeat(1, 3, 1, 1)
-            chosen = select_layers(images, method.encoder(images), layers)
-            widths = tuple(layer.shape[2] for layer in chosen)
-            together = torch.cat(chosen, dim=2).double()  # [N, L, F]
-            means.append(together.mean(dim=1))
-            squares.append(together.square().mean(dim=1))
-    return Moments(torch.cat(means).numpy(), torch.cat(squares).numpy(), widths)
+        for images in _images(seen, "scale of the features", grey=False):
+            features = select_layers(images, method.encoder(images), layers)
+            widths = tuple(layer.shape[2] for layer in features)
+            flat = torch.cat(features, dim=2).double().flatten(0, 1)  # [N * L, F]
+            total, squares, patches = total + flat.sum(dim=0), squares + flat.square().sum(dim=0), patches + len(flat)
+    mean = total / patches
+    deviation = (squares / patches - mean.square()).clamp(min=SMALLEST_VARIANCE).sqrt()
+    return Readout(layers, mean, deviation, torch.zeros(2 * len(mean)), 0.0), widths
+
+
+def pooled_design(method: Method, readout: Readout, dataset: ImageDataset, *, grey: bool) -> Floats:
+    """What the readout's weights will apply to, averaged over the patches of each image: [N, 2 F].
+
+    Args:
+        grey: of grey copies of the images.
+    """
+    with torch.inference_mode():
+        pooled = [
+            readout.design(images, method.encoder(images)).double().mean(dim=1)
+            for images in _images(dataset, "grey features" if grey else "features", grey=grey)
+        ]
+    return torch.cat(pooled).numpy()
+
+
+def _images(dataset: Dataset[Tensor], description: str, *, grey: bool) -> Iterator[Tensor]:
+    """Batches [N, 3, H, W] in [0, 1], with a progress bar."""
+    for batch in show_progress(DataLoader(dataset, BATCH_SIZE), description):
+        images = batch.permute(0, 3, 1, 2).float() / 255.0
+        yield luma(images).unsqueeze(1).repeat(1, 3, 1, 1) if grey else images
 
 
 def calibrate(raw: Floats, rated: Floats) -> Calibration:

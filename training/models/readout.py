@@ -19,6 +19,9 @@ from training.transforms.code_length import code_lengths
 
 PYRAMID = "pyramid"
 CODE_LENGTH = "code_length"
+# Standardised features end here: what no rated picture shows (pure noise has code lengths of 25
+# deviations) must not carry a square with it to any score at all.
+CLIP = 4.0
 # Names of what a readout may look at: the stem's pyramid, the code lengths of the pixels, or a
 # transformer block by its number from 0.
 Layers = tuple[str | int, ...]
@@ -74,11 +77,15 @@ class Readout(nn.Module):
         for name, value in (("mean", mean), ("scale", scale), ("weight", weight), ("bias", torch.tensor(bias))):
             self.register_buffer(name, value.to(torch.float32))
 
+    def design(self, images: Tensor, features: Features) -> Tensor:
+        """What the weights apply to, [N, L, 2 F], of images [N, 3, H, W] in [0, 1] and their features."""
+        raw = torch.cat(select_layers(images, features, self.layers), dim=2)  # [N, L, F]
+        z = ((raw - self.mean) / self.scale).clamp(-CLIP, CLIP)
+        return torch.cat([z, z.square()], dim=2)
+
     def forward(self, images: Tensor, features: Features) -> Tensor:
-        """Local complexity before calibration, [N, L], of images [N, 3, H, W] in [0, 1] and their features."""
-        z = (torch.cat(select_layers(images, features, self.layers), dim=2) - self.mean) / self.scale  # [N, L, F]
-        linear, square = self.weight.chunk(2)
-        return z @ linear + z.square() @ square + self.bias
+        """Local complexity before calibration: [N, L]."""
+        return self.design(images, features) @ self.weight + self.bias
 
 
 class ComplexityModel(nn.Module):

@@ -1,14 +1,15 @@
 """The readout: from pooled features to cells, nested cross-validation, calibration."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
-from training.data.ratings import standardise_within
-from training.fit import Moments, apply_calibration, calibrate, fit_on_moments
+from training.data.ratings import Floats, standardise_within
+from training.fit import FittedReadout, apply_calibration, calibrate, fit_weights
 from training.metrics import pcc
 from training.models.encoder import Features
-from training.models.readout import PYRAMID, Calibration
+from training.models.readout import CLIP, PYRAMID, Calibration, Readout
 from training.ridge import FOLDS, stratified_folds
 
 
@@ -16,8 +17,17 @@ def patches(images: int, length: int, features: int, seed: int) -> torch.Tensor:
     return torch.randn(images, length, features, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def moments_of(f: torch.Tensor) -> Moments:
-    return Moments(f.mean(dim=1).numpy(), f.square().mean(dim=1).numpy(), (f.shape[2],))
+def fit_on(
+    f: torch.Tensor, scores: Floats, groups: npt.NDArray[np.str_], grey: torch.Tensor | None = None
+) -> FittedReadout:
+    """Fit on patch features [N, L, F] that come from nowhere."""
+    mean, deviation = f.mean(dim=(0, 1)), f.std(dim=(0, 1))
+    readout = Readout((PYRAMID,), mean, deviation, torch.zeros(2 * f.shape[2]), 0.0)
+    coloured, grey_design = (
+        readout.design(torch.zeros(0), Features(each.float(), (), (1, 1))).double().mean(dim=1).numpy()
+        for each in (f, f if grey is None else grey)
+    )
+    return fit_weights(readout, (f.shape[2],), coloured, grey_design, scores, groups, (0.0, 100.0))
 
 
 def test_a_signal_is_found_and_its_readout_gives_the_same_scores_patch_by_patch() -> None:
@@ -25,7 +35,7 @@ def test_a_signal_is_found_and_its_readout_gives_the_same_scores_patch_by_patch(
     groups = np.array(["a", "b", "c"] * 50)
     complexity = f[:, :, 0].mean(dim=1).numpy() + 0.3 * f[:, :, 1].square().mean(dim=1).numpy()
     scores = complexity * np.where(groups == "a", 3.0, 20.0) + np.where(groups == "b", 40.0, 30.0)
-    fitted = fit_on_moments(moments_of(f), moments_of(f), scores, groups, (PYRAMID,), (0.0, 100.0))
+    fitted = fit_on(f, scores, groups)
     assert fitted.quality.mean["pcc"].value > 0.98
     assert fitted.out_of_fold.min() >= 0
     assert fitted.out_of_fold.max() <= 1
@@ -43,7 +53,7 @@ def test_the_folds_predict_on_one_scale() -> None:
     for seed in (7, 17, 27, 37):
         f = patches(200, 4, 150, seed) + patches(200, 1, 150, seed + 1)
         scores = 50 + 5 * f[:, :, :3].mean(dim=(1, 2)).numpy()
-        fitted = fit_on_moments(moments_of(f), moments_of(f), scores, groups, (PYRAMID,), (0.0, 100.0))
+        fitted = fit_on(f, scores, groups)
         within = [pcc(fitted.out_of_fold[folds == k], scores[folds == k]) for k in range(FOLDS)]
         lost.append(np.mean(within) - fitted.quality.mean["pcc"].value)
     assert np.mean(lost) < 0.03
@@ -55,9 +65,7 @@ def test_noise_is_not_mistaken_for_a_signal() -> None:
     for seed in range(6):
         f = patches(90, 4, 120, seed=seed)
         scores = np.random.default_rng(seed).uniform(0, 100, 90)
-        fitted = fit_on_moments(
-            moments_of(f), moments_of(f), scores, np.array(["a", "b", "c"] * 30), (PYRAMID,), (0.0, 100.0)
-        )
+        fitted = fit_on(f, scores, np.array(["a", "b", "c"] * 30))
         values.append(fitted.quality.mean["pcc"].value)
     assert abs(np.mean(values)) < 0.15
 
@@ -69,10 +77,22 @@ def test_what_only_colour_tells_counts_less() -> None:
     grey[:, :, 1] = 0
     scores = 50 + 20 * f[:, :, 0].mean(dim=1).numpy()
     groups = np.array(["a", "b", "c"] * 50)
-    fitted = fit_on_moments(moments_of(f), moments_of(grey), scores, groups, (PYRAMID,), (0.0, 100.0))
+    fitted = fit_on(f, scores, groups, grey)
     stays, goes = fitted.readout.weight[:2].tolist()
     assert stays > 1.5 * goes
     assert fitted.quality.mean["pcc"].value > 0.95
+
+
+def test_what_no_rated_picture_shows_cannot_carry_the_score_away() -> None:
+    f = patches(150, 9, 6, seed=0) + patches(150, 1, 6, seed=1)
+    scores = 50 + 20 * f[:, :, 0].mean(dim=1).numpy()
+    fitted = fit_on(f, scores, np.array(["a", "b", "c"] * 50))
+    far, farther = (
+        fitted.readout(torch.zeros(0), Features(torch.full((1, 9, 6), value), (), (3, 3))).mean()
+        for value in (20.0, 2000.0)
+    )
+    assert far == farther
+    assert far.abs() < fitted.readout.weight.abs().sum() * CLIP**2 + fitted.readout.bias.abs()
 
 
 @pytest.mark.parametrize(("slope", "intercept"), [(0.5, -1.0), (2.0, 0.3)])
