@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_alone_and_together(repository: Path) -> None:
-    """The wide session, the narrow one, and batches of every size agree."""
+    """One after the other, side by side, and batches of every size agree."""
     backend = OnnxBackend(contract.open_version(repository / "clicv2"), threads=2)
     images = np.random.default_rng(0).integers(0, 256, (8, tiny_model.SIDE, tiny_model.SIDE, 3), dtype=np.uint8)
     alone = [await backend.infer(image[None]) for image in images]
