@@ -83,7 +83,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(repository: Path) -> Iterator[Server]:
-    with serving(repository) as running:
+    with serving(repository, max_batch_size=8) as running:
         yield running
 
 

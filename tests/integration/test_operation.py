@@ -41,7 +41,7 @@ def together() -> Iterator[ThreadPoolExecutor]:
 
 def test_a_batch_gives_what_single_calls_give(repository: Path, together: ThreadPoolExecutor) -> None:
     pictures = [encode(noise(64, 64, seed) // (1 + seed), "PNG") for seed in range(24)]
-    with serving(repository, threads=1) as server:
+    with serving(repository, threads=1, max_batch_size=8) as server:
         single = [server.score(picture, heatmap="grid").json() for picture in pictures]
         batched = list(together.map(lambda picture: server.score(picture, heatmap="grid").json(), pictures))
         assert server.metric("clicv2_batch_size_bucket", le="1.0") < server.metric("clicv2_batch_size_count")
@@ -114,7 +114,7 @@ def test_the_deadline_is_kept(slow_repository: Path, together: ThreadPoolExecuto
 
 
 def test_poison_stays_alone(tmp_path: Path, together: ThreadPoolExecutor) -> None:
-    with serving(tiny_model.write(tmp_path, work=10, poison=True), threads=1) as server:
+    with serving(tiny_model.write(tmp_path, work=10, poison=True), threads=1, max_batch_size=8) as server:
         pictures = [PICTURE] * 7 + [BLACK] + [PICTURE] * 8
         answers = list(together.map(server.score, pictures))
         assert [response.status_code for response in answers] == [500 if p is BLACK else 200 for p in pictures]
