@@ -1,13 +1,19 @@
 """One epoch on one screen."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
 
+from training import distributed
+from training.distributed import World
+from training.draw import Draw
 from training.methods.protocol import Method
+from training.recipe import OptimConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,38 +35,45 @@ def train_one_epoch(
     first_step: int,
     seed: int,
     lr_at: Callable[[int], float],
-    clip: float,
-    bf16: bool,
-    device: torch.device,
+    optim: OptimConfig,
+    world: World,
     report: Callable[[StepReport], None],
 ) -> int:
-    """Train on `batches` (uint8 [N, H, W, 3]) and return the number of steps done by then.
+    """Train on `batches` (uint8 [N, H, W, 3], `optim.accumulate` of them a step) and return the number of steps done.
 
     All randomness of a step comes from (seed, step), so a run that was killed continues as if it
     had not been. Raises FloatingPointError when the loss is no longer finite.
     """
     step = first_step
     method.module.train()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     before = time.perf_counter()
-    for batch in batches:
+    for parts in _groups(batches, optim.accumulate):
         arrived = time.perf_counter()
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         lr = lr_at(step)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            measures = method.step(batch.to(device, non_blocking=True), generator)
-        loss = measures["loss"]
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss.item()} at step {step}: lower the learning rate")
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        torch.nn.utils.clip_grad_norm_(method.module.parameters(), clip)
+        measures: Counter[str] = Counter()
+        for number, batch in enumerate(parts):
+            draw = Draw((seed * 1_000_003 + step) * optim.accumulate + number, world.rank, world.size)
+            with torch.autocast(world.device.type, torch.bfloat16, enabled=optim.bf16):
+                found = method.step(batch.to(world.device, non_blocking=True), draw)
+            (found["loss"] / len(parts)).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            measures.update({name: value / len(parts) for name, value in distributed.average(found).items()})
+        if not abs(measures["loss"]) < float("inf"):  # also when it is NaN
+            raise FloatingPointError(f"the loss is {measures['loss']} at step {step}: lower the learning rate")
+        distributed.average_gradients(parameters)
+        torch.nn.utils.clip_grad_norm_(parameters, optim.clip)
         optimizer.step()
         step += 1
         now = time.perf_counter()
-        report(
-            StepReport(step, lr, {k: float(v.detach()) for k, v in measures.items()}, now - before, arrived - before)
-        )
+        report(StepReport(step, lr, dict(measures), now - before, arrived - before))
         before = time.perf_counter()
     return step
+
+
+def _groups(batches: Iterable[Tensor], size: int) -> Iterator[list[Tensor]]:
+    stream = iter(batches)
+    while group := list(islice(stream, size)):
+        yield group

@@ -4,16 +4,20 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader
 
+from training import distributed
 from training.checkpoint import FILE, Checkpoint
 from training.curves import METRICS, plot_curves
 from training.data.images import ImageDataset, ResumableSampler, find_images
+from training.distributed import World
 from training.engine import StepReport, train_one_epoch
+from training.journal import truncate_metrics
 from training.progress import CONSOLE
 from training.recipe import OptimConfig, Recipe
 
@@ -24,58 +28,84 @@ SMOOTHING_STEPS = 50
 def pretrain(recipe: Recipe, out: Path, *, checkpoint_every: int = 200) -> Path:
     """Run a recipe in the folder `out`, or continue the run that is there; returns its checkpoint.
 
-    Raises ValueError when `out` holds a run of another recipe.
+    Under torchrun the processes share every batch. Raises ValueError when `out` holds a run of
+    another recipe or one that was fine-tuned, or when the batch cannot be shared out evenly.
     """
+    with distributed.join() as world:
+        return _pretrain(recipe, out, world, checkpoint_every)
+
+
+def _pretrain(recipe: Recipe, out: Path, world: World, checkpoint_every: int) -> Path:
+    optim = recipe.optim
     out.mkdir(parents=True, exist_ok=True)
     sources = find_images(recipe.images)
-    dataset = ImageDataset(sources, recipe.canvas_spec)
-    steps_per_epoch = len(sources) // recipe.optim.batch_size
+    steps_per_epoch = len(sources) // optim.batch_size
     if steps_per_epoch == 0:
-        raise ValueError(f"{len(sources)} images do not fill one batch of {recipe.optim.batch_size}")
-    total = steps_per_epoch * recipe.optim.epochs
+        raise ValueError(f"{len(sources)} images do not fill one batch of {optim.batch_size}")
+    if optim.batch_size % (world.size * optim.accumulate):
+        raise ValueError(
+            f"a batch of {optim.batch_size} cannot be shared by {world.size} processes in {optim.accumulate} parts"
+        )
+    total = steps_per_epoch * optim.epochs
+    part = optim.batch_size // (world.size * optim.accumulate)
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.manual_seed(recipe.seed)  # initial weights; every step's randomness has a generator of its own
+    torch.manual_seed(recipe.seed)  # initial weights, the same everywhere; every step's randomness is its own
     method = recipe.build_method()
-    method.module.to(device)
+    method.module.to(world.device)
     optimizer = torch.optim.AdamW(
-        method.module.parameters(), lr=recipe.optim.lr, betas=(0.9, 0.95), weight_decay=recipe.optim.weight_decay
+        [p for p in method.module.parameters() if p.requires_grad],
+        lr=optim.lr,
+        betas=(0.9, 0.95),
+        weight_decay=optim.weight_decay,
     )
     step = _resume(recipe, out / FILE, method.module, optimizer)
-    _truncate_metrics(out / METRICS, step)
+    sampler = ResumableSampler(
+        len(sources),
+        batch_size=optim.batch_size,
+        epochs=optim.epochs,
+        first_step=step,
+        seed=recipe.seed,
+        part=part,
+        rank=world.rank,
+        ranks=world.size,
+    )
+    # One loader for the whole run: a new one each epoch would let the device wait for its first batches.
+    loader = DataLoader(
+        ImageDataset(sources, recipe.canvas_spec),
+        part,
+        sampler=sampler,
+        num_workers=recipe.workers,
+        pin_memory=world.device.type == "cuda",
+    )
 
     def save(done: int) -> None:
-        Checkpoint(recipe, done, method.module.state_dict(), optimizer.state_dict()).save(out / FILE)
+        if world.rank == 0:
+            Checkpoint(recipe, done, method.module.state_dict(), optimizer.state_dict()).save(out / FILE)
 
-    with _progress(total, step, recipe.optim.batch_size) as show, (out / METRICS).open("a", buffering=1) as metrics:
+    with _recorder(out, world, total, step, recipe) as record:
 
         def report(done: StepReport) -> None:
-            line = {"step": done.step, "epoch": (done.step - 1) // steps_per_epoch, "lr": done.lr, **done.measures}
-            metrics.write(json.dumps(line | {"step_s": done.step_s, "wait_s": done.wait_s}) + "\n")
-            show(done)
+            record(done)
             if done.step % checkpoint_every == 0:
                 save(done.step)
 
+        batches = iter(loader)
         while step < total:
-            epoch, into = divmod(step, steps_per_epoch)
-            sampler = ResumableSampler(len(sources), seed=recipe.seed, epoch=epoch, skip=into * recipe.optim.batch_size)
-            loader = DataLoader(
-                dataset, recipe.optim.batch_size, sampler=sampler, num_workers=recipe.workers, drop_last=True
-            )
+            left = steps_per_epoch - step % steps_per_epoch
             step = train_one_epoch(
                 method,
-                loader,
+                islice(batches, left * optim.accumulate),
                 optimizer,
                 first_step=step,
                 seed=recipe.seed,
-                lr_at=lambda s: cosine_lr(s, total, recipe.optim),
-                clip=recipe.optim.clip,
-                bf16=recipe.optim.bf16,
-                device=device,
+                lr_at=lambda s: cosine_lr(s, total, optim),
+                optim=optim,
+                world=world,
                 report=report,
             )
             save(step)
-    plot_curves(out)
+    if world.rank == 0:
+        plot_curves(out)
     return out / FILE
 
 
@@ -93,23 +123,29 @@ def _resume(recipe: Recipe, file: Path, module: torch.nn.Module, optimizer: torc
     checkpoint = Checkpoint.load(file)
     if checkpoint.recipe != recipe:
         raise ValueError(f"{file} belongs to another recipe ({checkpoint.recipe.name}): choose another folder")
+    if not checkpoint.optimizer:
+        raise ValueError(f"{file} was fine-tuned on ratings: pretraining cannot continue from it")
     module.load_state_dict(checkpoint.weights)
     optimizer.load_state_dict(checkpoint.optimizer)
     return checkpoint.step
 
 
-def _truncate_metrics(file: Path, step: int) -> None:
-    """Forget what was measured after the checkpoint that the run continues from."""
-    if not file.exists():
+@contextmanager
+def _recorder(out: Path, world: World, total: int, step: int, recipe: Recipe) -> Iterator[Callable[[StepReport], None]]:
+    """Writes a line of metrics a step and shows the progress; the first of the processes alone does either."""
+    if world.rank > 0:
+        yield lambda _: None
         return
-    kept = []
-    for line in file.read_text().splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (ValueError, KeyError):  # the line that a kill cut short
-            break
-    file.write_text("".join(kept))
+    truncate_metrics(out / METRICS, step)
+    steps_per_epoch = total // recipe.optim.epochs
+    with _progress(total, step, recipe.optim.batch_size) as show, (out / METRICS).open("a", buffering=1) as metrics:
+
+        def record(done: StepReport) -> None:
+            line = {"step": done.step, "epoch": (done.step - 1) // steps_per_epoch, "lr": done.lr, **done.measures}
+            metrics.write(json.dumps(line | {"step_s": done.step_s, "wait_s": done.wait_s}) + "\n")
+            show(done)
+
+        yield record
 
 
 @contextmanager

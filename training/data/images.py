@@ -91,14 +91,46 @@ class ImageDataset(Dataset[Tensor]):
 
 
 class ResumableSampler(Sampler[int]):
-    """The order of one epoch, drawn from (seed, epoch) alone; starts after `skip` images to resume within it."""
+    """The order of a whole run, epoch after epoch, each drawn from (seed, epoch) alone.
 
-    def __init__(self, count: int, *, seed: int, epoch: int, skip: int = 0):
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
-        self.order = order[skip:].tolist()
+    Args:
+        count: of images; what does not fill a batch at an epoch's end is left out, other images each time.
+        batch_size: images a step, over all processes.
+        epochs: passes over the images.
+        first_step: to continue from.
+        seed: of the orders.
+        part: images that one process works through at a time, dividing batch_size / ranks.
+        rank, ranks: each part of a batch is dealt to the processes in turn, so that together they see
+            the images that one process would.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        batch_size: int,
+        epochs: int,
+        first_step: int = 0,
+        seed: int = 0,
+        part: int | None = None,
+        rank: int = 0,
+        ranks: int = 1,
+    ):
+        self._count, self._batch_size, self._epochs = count, batch_size, epochs
+        self._first_step, self._seed = first_step, seed
+        self._part = part or batch_size // ranks
+        self._rank, self._ranks = rank, ranks
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self.order)
+        steps = self._count // self._batch_size
+        first_epoch, into = divmod(self._first_step, steps)
+        for epoch in range(first_epoch, self._epochs):
+            generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
+            order = torch.randperm(self._count, generator=generator)[: steps * self._batch_size]
+            if epoch == first_epoch:
+                order = order[into * self._batch_size :]
+            yield from order.view(-1, self._ranks, self._part)[:, self._rank].flatten().tolist()
 
     def __len__(self) -> int:
-        return len(self.order)
+        steps = self._count // self._batch_size * self._epochs - self._first_step
+        return steps * self._batch_size // self._ranks

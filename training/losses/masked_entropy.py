@@ -7,6 +7,8 @@ information they hold, so that the encoder learns complexity and not content.
 import torch
 from torch import Tensor
 
+from training.distributed import even_share
+
 
 def masked_entropy_loss(predicted: Tensor, target: Tensor, mask: Tensor, *, visible_weight: float = 0.0) -> Tensor:
     """Mean squared error over the removed patches, plus a share of that over the kept ones.
@@ -26,7 +28,7 @@ def masked_entropy_loss(predicted: Tensor, target: Tensor, mask: Tensor, *, visi
 
 def _mean_over(values: Tensor, chosen: Tensor) -> Tensor:
     weights = chosen.to(values.dtype)
-    return (values * weights).sum() / weights.sum().clamp(min=1.0)
+    return (values * weights).sum() / even_share(weights.sum()).clamp(min=torch.finfo(values.dtype).tiny)
 
 
 def explained_variance(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 CLICv2 (arXiv 2503.06641): contrasting patches rather than whole images makes the representation
 local, and the positive pair carries other content at about the same complexity. Negatives are
 the other patches of the same image and all patches of the other images in the batch, among them
-those at the very same position, so that knowing the position does not help.
+those at the very same position, so that knowing the position does not help. Where several
+processes share a batch, the keys of all of them are gathered, so the loss is that of one process.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from training import distributed
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +47,22 @@ def patch_contrastive_loss(
     n, length, dim = keys.shape
     if queries.shape != keys.shape or length != grid[0] * grid[1]:
         raise ValueError(f"queries {tuple(queries.shape)}, keys {tuple(keys.shape)} and grid {grid} do not fit")
-    position = torch.arange(n * length, device=keys.device)  # of each patch in the batch
+    position = torch.arange(n * length, device=keys.device)  # of each patch in this process's images
     if chosen is not None:
         position = position[chosen.flatten()]
-        if len(position) == 0:  # nothing to compare: no loss, and no NaN
-            return Contrast(0.0 * (queries.sum() + keys.sum()), queries.new_zeros(()))
     q = F.normalize(queries.reshape(-1, dim)[position], dim=1)  # [Q, D]
-    k = F.normalize(keys.reshape(-1, dim), dim=1)  # [N * L, D]
-    logits = (q @ k.T).float() / temperature  # [Q, N * L]
+    k = distributed.gather(F.normalize(keys.reshape(-1, dim), dim=1))  # [ranks * N * L, D]
+    position = position + distributed.rank() * n * length  # among the keys of all processes
+    logits = (q @ k.T).float() / temperature  # [Q, ranks * N * L]
     if exclude_radius > 0:
         near = _neighbours(grid, exclude_radius).to(keys.device)[position % length]  # [Q, L]
         own_image = (position // length)[:, None] * length + torch.arange(length, device=keys.device)  # [Q, L]
         ignored = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, own_image, near)
         logits = logits.masked_fill(ignored, float("-inf"))
-    accuracy = (logits.detach().argmax(dim=1) == position).float().mean()
-    return Contrast(F.cross_entropy(logits, position), accuracy)
+    # No query at all (everything was masked) is no loss, and no NaN.
+    count = distributed.even_share(torch.tensor(float(len(position)), device=keys.device)).clamp(min=1e-9)
+    correct = (logits.detach().argmax(dim=1) == position).sum()
+    return Contrast(F.cross_entropy(logits, position, reduction="sum") / count, correct / count)
 
 
 def _neighbours(grid: tuple[int, int], radius: int) -> Tensor:

@@ -2,30 +2,30 @@
 
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 
-from training.models.encoder import Encoder
+from training.draw import Draw
+from training.models.backbone import Backbone
 
 
 class Method(Protocol):
-    """A model and its training step; every method's encoder and entropy head can be exported.
+    """A model and its training step; every method's encoder and label-free output can be exported.
 
     Attributes:
         encoder: what is kept after pretraining.
-        entropy_head: patch features [N, L, D] -> entropies [N, L, K] in [0, 1], the label-free output.
+        label_free: `Features` -> local complexity in [0, 1] that no human rating has touched, [N, L].
         module: everything with weights, the encoder included.
     """
 
-    encoder: Encoder
-    entropy_head: nn.Module
+    encoder: Backbone
+    label_free: nn.Module
     module: nn.Module
 
-    def step(self, canvas: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def step(self, canvas: Tensor, draw: Draw) -> dict[str, Tensor]:
         """Losses and measures of one batch; the one called "loss" is minimised.
 
         Args:
             canvas: uint8 [N, H, W, 3], as `clicv2.imaging.to_model_input` gives them.
-            generator: the only source of randomness, on the CPU.
+            draw: the only source of randomness.
         """
         ...

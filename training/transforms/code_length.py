@@ -2,7 +2,7 @@
 
 As in JPEG, 8 x 8 blocks of luma and chroma are transformed (orthonormal DCT-II) and each
 coefficient c is taken to cost log2(1 + |c| / STEP) bits. Three bands of frequency are kept apart,
-and three scales, for fine texture and coarse layout count differently with people. Everything is
+and four scales, for fine texture and coarse layout count differently with people. Everything is
 continuous in the pixels, so that ONNX and torch agree to rounding.
 """
 
@@ -19,9 +19,10 @@ BLOCK = 8
 STEP = 0.02
 # Bounds of u + v for the low, middle and high frequencies; the mean (u = v = 0) costs nothing.
 BANDS = ((1, 2), (3, 5), (6, 14))
-# Resolutions: the image itself, half and a quarter of it.
-SHRINKS = (1, 2, 4)
-FEATURES = 3 * len(BANDS) * len(SHRINKS)
+# Resolutions: the image itself, a half, a quarter and an eighth of it.
+SHRINKS = (1, 2, 4, 8)
+CHANNELS = ("luma", "blue", "red")
+FEATURES = tuple(f"{channel}{low}-{high}/{shrink}" for shrink in SHRINKS for channel in CHANNELS for low, high in BANDS)
 # BT.601: (B - Y) and (R - Y) to the range [-1/2, 1/2].
 _CB, _CR = 0.564, 0.713
 
@@ -30,11 +31,13 @@ def code_lengths(images: Tensor, patch: int) -> Tensor:
     """Bits a coefficient in each patch, by scale, channel and band.
 
     Args:
-        images: RGB [N, 3, H, W] in [0, 1], H and W multiples of 32.
-        patch: side of a patch in pixels, dividing H and W.
+        images: RGB [N, 3, H, W] in [0, 1].
+        patch: side of a patch in pixels, a multiple of 8 that divides H and W.
 
-    Returns: [N, L, 27]. A block larger than its patches (at a quarter of the resolution) counts for each of them.
+    Returns: [N, L, 36] in the order of `FEATURES`. A block larger than its patches counts for each of them; one
+        that reaches over the border continues with the pixels at the border.
     """
+    grid = (images.shape[2] // patch, images.shape[3] // patch)
     red, _, blue = images.unbind(1)
     grey = luma(images)
     channels = torch.stack([grey, (blue - grey) * _CB, (red - grey) * _CR], dim=1)  # [N, 3, H, W]
@@ -43,20 +46,24 @@ def code_lengths(images: Tensor, patch: int) -> Tensor:
         small = channels if shrink == 1 else F.avg_pool2d(channels, shrink)
         bits = _block_bits(small)  # [N, 9, H / 8 shrink, W / 8 shrink]
         covered = BLOCK * shrink  # pixels of the image to a side of a block
-        at_patches = F.avg_pool2d(bits, patch // covered) if covered < patch else _repeat(bits, covered // patch)
-        scales.append(at_patches)
+        if covered < patch:
+            scales.append(F.avg_pool2d(bits, patch // covered))
+        else:
+            scales.append(_repeat(bits, covered // patch)[:, :, : grid[0], : grid[1]])
     return torch.cat(scales, dim=1).flatten(2).transpose(1, 2)
 
 
 def _block_bits(channels: Tensor) -> Tensor:
-    """Mean bits of each band of each block: [N, 3, h, w] -> [N, 9, h / 8, w / 8], channel by channel."""
+    """Mean bits of each band of each block, the last ones rounded up: [N, 3, h, w] -> [N, 9, h / 8, w / 8]."""
     n, count, height, width = channels.shape
-    flat = channels.reshape(-1, 1, height, width)
-    coefficients = F.conv2d(flat, _basis().to(channels), stride=BLOCK)  # [3 N, 64, h / 8, w / 8]
+    channels = F.pad(channels, (0, -width % BLOCK, 0, -height % BLOCK), mode="replicate")
+    rows, columns = channels.shape[2] // BLOCK, channels.shape[3] // BLOCK
+    flat = channels.reshape(n * count, 1, rows * BLOCK, columns * BLOCK)
+    coefficients = F.conv2d(flat, _basis().to(channels), stride=BLOCK)  # [3 N, 64, rows, columns]
     bits = torch.log2(1.0 + coefficients.abs() / STEP)
     frequency = torch.arange(BLOCK)[:, None] + torch.arange(BLOCK)[None, :]
     bands = [bits[:, ((frequency >= low) & (frequency <= high)).flatten()].mean(dim=1) for low, high in BANDS]
-    return torch.stack(bands, dim=1).reshape(n, count * len(BANDS), height // BLOCK, width // BLOCK)
+    return torch.stack(bands, dim=1).reshape(n, count * len(BANDS), rows, columns)
 
 
 def _basis() -> Tensor:

@@ -66,11 +66,32 @@ def test_nothing_to_read_is_an_error(tmp_path: Path, content: str) -> None:
         find_images([path])
 
 
-def test_an_epoch_is_a_permutation_that_can_be_resumed_anywhere() -> None:
-    whole = list(ResumableSampler(100, seed=1, epoch=3))
-    assert sorted(whole) == list(range(100))
-    assert whole != list(ResumableSampler(100, seed=1, epoch=4))
-    assert whole != list(ResumableSampler(100, seed=2, epoch=3))
-    resumed = ResumableSampler(100, seed=1, epoch=3, skip=64)
-    assert list(resumed) == whole[64:]
-    assert len(resumed) == 36
+def order(**settings: int) -> list[int]:
+    return list(ResumableSampler(100, **{"batch_size": 24, "epochs": 3, **settings}))
+
+
+def test_each_epoch_is_a_new_order_of_whole_batches() -> None:
+    whole = order(seed=1)
+    epochs = [whole[n : n + 96] for n in range(0, 288, 96)]
+    assert all(len(set(epoch)) == 96 and set(epoch) <= set(range(100)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert len({frozenset(epoch) for epoch in epochs}) > 1  # not always the same four are left out
+    assert whole != order(seed=2)
+
+
+@pytest.mark.parametrize("first_step", [0, 1, 3, 4, 5, 11, 12])
+def test_an_order_can_be_resumed_at_any_step(first_step: int) -> None:
+    assert order(seed=1, first_step=first_step) == order(seed=1)[24 * first_step :]
+    assert len(ResumableSampler(100, batch_size=24, epochs=3, first_step=first_step)) == 288 - 24 * first_step
+
+
+@pytest.mark.parametrize(("ranks", "part"), [(2, 12), (2, 6), (3, 4), (4, 6)])
+def test_processes_share_every_part_of_a_batch(ranks: int, part: int) -> None:
+    whole = order(seed=1)
+    shares = [order(seed=1, rank=rank, ranks=ranks, part=part) for rank in range(ranks)]
+    together = []
+    for start in range(0, len(shares[0]), part):
+        for share in shares:
+            together += share[start : start + part]
+    assert together == whole
+    assert len(ResumableSampler(100, batch_size=24, epochs=3, ranks=ranks)) == len(shares[0])
