@@ -8,42 +8,15 @@ the contrastive task no table of positions to solve itself by.
 """
 
 import itertools
-from dataclasses import dataclass
-from typing import Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-PATCH = 16
-# Zeros around the image would tell each patch how far from the border it is: measured, that reached
-# six patches deep, drew a frame into every heatmap, and let the contrast be solved by position.
-PADDING: Final = "replicate"
-# Per-channel mean and standard deviation of ImageNet, the field's usual normalisation.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
+from training.models.backbone import PADDING, Backbone, Features, grid_of, to_patches
 
 
-@dataclass(frozen=True, slots=True)
-class Features:
-    """What the encoder knows of each patch.
-
-    Attributes:
-        pyramid: [N, L, P] activations of the stem's stages, averaged over each patch.
-        blocks: [N, L, D] after each transformer block, the last one normalised.
-        grid: rows and columns of patches.
-    """
-
-    pyramid: Tensor
-    blocks: tuple[Tensor, ...]
-    grid: tuple[int, int]
-
-    @property
-    def last(self) -> Tensor:
-        return self.blocks[-1]
-
-
-class Encoder(nn.Module):
+class Encoder(Backbone):
     """RGB in [0, 1] -> features of each patch of 16 x 16 pixels.
 
     Args:
@@ -53,11 +26,8 @@ class Encoder(nn.Module):
         stem: channels of the first three stages (strides 2, 4, 8); the fourth has `dim`.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, dim: int = 192, depth: int = 6, heads: int = 3, stem: tuple[int, int, int] = (32, 64, 128)):
-        super().__init__()
+        super().__init__(dim, depth)
         if dim % heads:
             raise ValueError(f"{heads} heads do not divide the width {dim}")
         channels = (3, *stem, dim)
@@ -65,30 +35,18 @@ class Encoder(nn.Module):
             nn.Conv2d(before, after, 3, stride=2, padding=1, padding_mode=PADDING)
             for before, after in itertools.pairwise(channels)
         )
-        self.pyramid_size = sum(channels[1:])
-        self.embed = nn.Sequential(nn.LayerNorm(self.pyramid_size), nn.Linear(self.pyramid_size, dim))
+        pyramid = sum(channels[1:])
+        self.embed = nn.Sequential(nn.LayerNorm(pyramid), nn.Linear(pyramid, dim))
         self.mask_token = nn.Parameter(torch.zeros(dim))
         self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
-        self.dim = dim
-        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Features:
-        """Encode images, hiding the masked patches already in the pixels so that nothing leaks past their borders.
-
-        Args:
-            images: [N, 3, H, W] in [0, 1], sides multiples of 16.
-            mask: bool [N, L], 1 for removed; None to see everything.
-        """
-        grid = (images.shape[2] // PATCH, images.shape[3] // PATCH)
-        x = (images - self.mean) / self.std
-        if mask is not None:
-            shown = (~mask).view(-1, 1, *grid).to(x.dtype)
-            x = x * F.interpolate(shown, scale_factor=PATCH)  # removed patches become the mean colour
-        pyramid = self._pyramid(x)  # [N, L, P]
-        tokens = self.embed(pyramid)  # [N, L, D]
+        """See `Backbone.forward`; a removed patch's token is a learnt one."""
+        grid = grid_of(images)
+        stages = self._stages(self.normalise(images, mask), grid)
+        tokens = self.embed(torch.cat(stages, dim=2))  # [N, L, D]
         if mask is not None:
             tokens = torch.where(mask.unsqueeze(2), self.mask_token.to(tokens.dtype), tokens)
         blocks = []
@@ -96,17 +54,29 @@ class Encoder(nn.Module):
             tokens = block(tokens, grid)
             blocks.append(tokens)
         blocks[-1] = self.norm(tokens)
-        return Features(pyramid, tuple(blocks), grid)
+        return Features(stages, tuple(blocks), grid)
 
-    def _pyramid(self, x: Tensor) -> Tensor:
+    def _stages(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, ...]:
+        """Activations of each stage, averaged over each patch: [N, L, C] each."""
         levels = []
         stride = 1
         for stage in self.stages:
             x = F.relu(stage(x))  # [N, C, H / stride, W / stride]
             stride *= 2
-            pooled = x if stride == PATCH else F.avg_pool2d(x, PATCH // stride)
-            levels.append(pooled.flatten(2).transpose(1, 2))  # [N, L, C]
-        return torch.cat(levels, dim=2)
+            levels.append(to_patches(x, stride, grid))  # [N, L, C]
+        return tuple(levels)
+
+
+class ConditionalPosition(nn.Conv2d):
+    """Conditional position encoding (arXiv 2102.10882): adds to each token a depthwise 3 x 3 convolution of them."""
+
+    def __init__(self, dim: int):
+        super().__init__(dim, dim, 3, padding=1, padding_mode=PADDING, groups=dim)
+
+    def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:  # type: ignore[override]  # tokens, not a plane
+        """Tokens [N, L, D] that know their neighbours."""
+        plane = tokens.transpose(1, 2).reshape(tokens.shape[0], -1, *grid)
+        return tokens + super().forward(plane).flatten(2).transpose(1, 2)
 
 
 class Block(nn.Module):
@@ -114,7 +84,7 @@ class Block(nn.Module):
 
     def __init__(self, dim: int, heads: int, expansion: int = 4):
         super().__init__()
-        self.position = nn.Conv2d(dim, dim, 3, padding=1, padding_mode=PADDING, groups=dim)
+        self.position = ConditionalPosition(dim)
         self.norm1 = nn.LayerNorm(dim)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.project = nn.Linear(dim, dim)
@@ -124,8 +94,7 @@ class Block(nn.Module):
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         n, length, dim = tokens.shape
-        plane = tokens.transpose(1, 2).reshape(n, dim, *grid)
-        tokens = tokens + self.position(plane).flatten(2).transpose(1, 2)
+        tokens = self.position(tokens, grid)
         q, k, v = self.qkv(self.norm1(tokens)).view(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         # Written out: on a CPU in bf16 the fused kernel's backward takes four times as long at these lengths.
         attention = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # [N, heads, L, L]
@@ -135,7 +104,8 @@ class Block(nn.Module):
         return mixed
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
+    """Initial weights of our own layers; for `Module.apply`."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)

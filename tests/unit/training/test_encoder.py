@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from training.models.encoder import PATCH, Encoder
+from training.models.backbone import PATCH
+from training.models.encoder import Encoder
 
 
 @pytest.fixture(scope="module")
