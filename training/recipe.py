@@ -4,11 +4,15 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from clicv2.spec import PreprocessSpec
+from training.methods.clic import CLIC, CLICSettings
 from training.methods.clicv2 import CLICv2, CLICv2Settings
+from training.methods.mocov2 import MoCoV2, MoCoV2Settings
 from training.methods.protocol import Method
+from training.models.backbone import Backbone
+from training.models.backbones import BackboneName, build_backbone, check_name
 from training.models.encoder import Encoder
 
 
@@ -33,7 +37,9 @@ class OptimConfig(_Strict):
 
     Attributes:
         epochs: passes over the images.
-        batch_size: images a step.
+        batch_size: images a step, over all processes.
+        accumulate: parts in which each process works through its share of a batch, for less memory; the
+            contrast then has only the negatives of one part.
         lr: peak learning rate, reached after `warmup` (share of all steps), then falling to zero.
         clip: largest norm of the gradient.
         bf16: autocast; on CPUs with avx512_bf16 and on GPUs about twice as fast or more.
@@ -41,6 +47,7 @@ class OptimConfig(_Strict):
 
     epochs: int = Field(gt=0)
     batch_size: int = Field(64, gt=0)
+    accumulate: int = Field(1, gt=0)
     lr: float = Field(1e-3, gt=0)
     warmup: float = Field(0.05, ge=0, lt=1)
     weight_decay: float = Field(0.05, ge=0)
@@ -53,21 +60,34 @@ class Recipe(_Strict):
 
     Attributes:
         name: of the recipe; the run's folder is named after it.
+        method: what is trained, with the settings in the section of the same name.
         canvas: side in pixels to which images are squashed before views are cut from them.
         workers: processes that decode images.
         input_size: side of the model's input when it is evaluated, exported and served.
+        encoder: a backbone's name, see `training.models.backbones`; or the numbers of our own one.
     """
 
     name: str
-    method: Literal["clicv2"] = "clicv2"
+    method: Literal["clicv2", "clic", "mocov2"] = "clicv2"
     seed: int = 0
     images: tuple[Path, ...] = ()
     canvas: int = 192
     workers: int = Field(1, ge=0)
     input_size: int = 192
-    encoder: EncoderConfig = EncoderConfig()
+    encoder: BackboneName | EncoderConfig = EncoderConfig()
     clicv2: CLICv2Settings = CLICv2Settings()
+    clic: CLICSettings = CLICSettings()
+    mocov2: MoCoV2Settings = MoCoV2Settings()
     optim: OptimConfig
+
+    @field_validator("encoder", mode="before")
+    @classmethod
+    def _name_or_numbers(cls, value: object) -> object:
+        """Told apart here: of a mistake in the one, pydantic would also say that it is not the other."""
+        if isinstance(value, str):
+            check_name(value)
+            return value
+        return EncoderConfig.model_validate(value)
 
     @classmethod
     def load(cls, path: Path) -> "Recipe":
@@ -75,7 +95,17 @@ class Recipe(_Strict):
         return cls.model_validate(yaml.safe_load(path.read_text()))
 
     def build_method(self) -> Method:
-        return CLICv2(self.encoder.build(), self.clicv2)
+        encoder = self.build_encoder()
+        match self.method:
+            case "clicv2":
+                return CLICv2(encoder, self.clicv2)
+            case "clic":
+                return CLIC(encoder, self.clic)
+            case "mocov2":
+                return MoCoV2(encoder, self.mocov2)
+
+    def build_encoder(self) -> Backbone:
+        return self.encoder.build() if isinstance(self.encoder, EncoderConfig) else build_backbone(self.encoder)
 
     @property
     def canvas_spec(self) -> PreprocessSpec:

@@ -1,10 +1,14 @@
-"""Heads on the encoder's patch features; used in pretraining, the entropy head also at inference."""
+"""Heads on the encoder's patch features; used in pretraining, those that give a label-free score also at inference."""
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from training.models.backbone import Features
 
 
 class ProjectionHead(nn.Module):
-    """Patch features -> the space in which patches are contrasted: [N, L, D] -> [N, L, out]."""
+    """Features of patches or images -> the space in which they are contrasted: [..., D] -> [..., out]."""
 
     def __init__(self, dim: int, hidden: int = 512, out: int = 128):
         super().__init__()
@@ -16,12 +20,47 @@ class ProjectionHead(nn.Module):
 
 
 class EntropyHead(nn.Module):
-    """Patch features -> the entropies of the patch in [0, 1]: [N, L, D] -> [N, L, targets]."""
+    """What the encoder takes each patch's entropies to be; their mean is the label-free complexity of the patch."""
 
     def __init__(self, dim: int, targets: int):
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, targets), nn.Sigmoid())
 
-    def forward(self, features: Tensor) -> Tensor:
+    def predict(self, features: Tensor) -> Tensor:
+        """The entropies in [0, 1]: [N, L, D] -> [N, L, targets]."""
         entropies: Tensor = self.layers(features)
         return entropies
+
+    def forward(self, features: Features) -> Tensor:
+        """Label-free local complexity in [0, 1]: [N, L]."""
+        return self.predict(features.last).mean(dim=2)
+
+
+class ActivationEnergy(nn.Module):
+    """How strongly each patch excites the encoder: label-free complexity with nothing to train.
+
+    The energy of a patch is the mean of its activations over channels and positions, summed over the
+    stages, as in CLIC (arXiv 2411.12792); an image's energy is the mean over its patches. Signed
+    stages are cut at zero, so that the energy never is negative.
+
+    Args:
+        unit: the energy that counts as 1.
+        clipped: whether the complexity is the energy up to 1, which is what CLIC's loss trains it to
+            be. Where nothing bounds the energy, as in MoCo v2, everything might end at 1; it is then
+            energy / (1 + energy), which keeps the order of the patches.
+    """
+
+    def __init__(self, unit: float, *, clipped: bool):
+        super().__init__()
+        self.unit = unit
+        self.clipped = clipped
+
+    def energy(self, features: Features) -> Tensor:
+        """Energy of each patch, in units: float32 [N, L], at least 0."""
+        stages = [F.relu(stage.float()).mean(dim=2) for stage in features.stages]
+        return torch.stack(stages).sum(dim=0) / self.unit
+
+    def forward(self, features: Features) -> Tensor:
+        """Label-free local complexity in [0, 1]: [N, L]."""
+        energy = self.energy(features)
+        return energy.clamp(max=1.0) if self.clipped else energy / (1.0 + energy)

@@ -48,6 +48,8 @@ def recipe(images: Path) -> Recipe:
             "input_size": 32,
             "encoder": {"dim": 16, "depth": 1, "heads": 1, "stem": [4, 4, 8]},
             "clicv2": {"view_size": 32, "shift_low": 8, "shift_high": 12},
+            "clic": {"view_size": 32, "queue": 6, "hidden": 16, "dim": 8},
+            "mocov2": {"view_size": 32, "queue": 6, "hidden": 16, "dim": 8},
             "optim": {"epochs": 3, "batch_size": 4, "lr": 0.002, "bf16": False},
         }
     )

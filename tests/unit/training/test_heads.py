@@ -1,0 +1,73 @@
+"""Activation energy, against loops, and in an exported model."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from clicv2 import contract
+from clicv2.spec import PreprocessSpec
+from training.export import check_parity, export_onnx
+from training.models.backbone import Features
+from training.models.encoder import Encoder
+from training.models.heads import ActivationEnergy
+from training.models.readout import Calibration, ComplexityModel, Readout
+
+
+def features(count: int, widths: tuple[int, ...]) -> Features:
+    torch.manual_seed(count)
+    stages = tuple(3 * torch.randn(count, 6, width) for width in widths)
+    return Features(stages, (torch.zeros(count, 6, 2),), (2, 3))
+
+
+@pytest.mark.parametrize(
+    ("count", "widths", "unit", "clipped"),
+    list(itertools.product((1, 3), ((4,), (2, 3, 5, 8)), (1.0, 5.0), (True, False))),
+)
+def test_against_the_slow_definition(count: int, widths: tuple[int, ...], unit: float, clipped: bool) -> None:
+    seen = features(count, widths)
+    found = ActivationEnergy(unit, clipped=clipped)(seen)
+    assert found.shape == (count, 6)
+    for image, patch in itertools.product(range(count), range(6)):
+        energy = 0.0
+        for stage in seen.stages:
+            activations = stage[image, patch].tolist()
+            energy += sum(max(0.0, a) for a in activations) / len(activations) / unit
+        expected = min(1.0, energy) if clipped else energy / (1.0 + energy)
+        assert found[image, patch].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_an_image_has_the_mean_of_its_patches_energies() -> None:
+    """So that the loss on the image and the heatmap of patches speak of the same."""
+    seen = features(2, (4, 6))
+    head = ActivationEnergy(1.0, clipped=True)
+    whole = sum(stage.clamp(min=0).mean(dim=(1, 2)) for stage in seen.stages)
+    assert torch.allclose(head.energy(seen).mean(dim=1), whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("clipped", [True, False])
+def test_more_energy_is_never_less_complexity(clipped: bool) -> None:
+    rising = torch.linspace(0, 40, 50).view(50, 1, 1)
+    complexity = ActivationEnergy(5.0, clipped=clipped)(Features((rising,), (rising,), (1, 1))).flatten()
+    assert (complexity.diff() >= 0).all()
+    assert complexity.min() >= 0
+    assert complexity.max() <= 1
+    assert clipped or (complexity.diff() > 0).all()
+
+
+@pytest.mark.parametrize("clipped", [True, False])
+def test_it_is_exported_as_it_is(tmp_path: Path, clipped: bool) -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(dim=16, depth=1, heads=1, stem=(4, 4, 8))
+    readout = Readout((0,), torch.zeros(16), torch.ones(16), torch.zeros(16), 0.0, "linear")
+    model = ComplexityModel(encoder, ActivationEnergy(20.0, clipped=clipped), readout, Calibration()).eval()
+    file = tmp_path / "model.onnx"
+    export_onnx(model, PreprocessSpec(height=32, width=32), file)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    pixels[:2] = [[[[30]]], [[[128]]]]
+    assert check_parity(model, file, pixels) <= 1e-4
+    (entropy,) = onnxruntime.InferenceSession(file).run([contract.ENTROPY], {contract.INPUT: pixels})
+    assert len(set(entropy.round(3).tolist())) == 5  # not all at one end, where any two would be alike
