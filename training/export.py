@@ -40,6 +40,8 @@ PARITY = 1e-4
 # Percentiles 0, 1, ... 100 of the reference set's scores.
 REFERENCE_POINTS = 101
 TIMED_RUNS = 30
+# What the manifest repeats of the readout's report; "label_free": no rating has touched the weights before it.
+FIT_FACTS = ("kind", "layers", "label_free", "finetuned", "ratings", "ratings_sha256", "ratings_images")
 # Real images in the comparison of torch and ONNX Runtime.
 PARITY_IMAGES = 8
 
@@ -60,7 +62,7 @@ def export_run(
         raise FileExistsError(f"{target} is published already: export the next version")
     checkpoint = Checkpoint.load(run)
     method = checkpoint.method()
-    model = ComplexityModel(method.encoder, method.entropy_head, *fit.load_readout(run / fit.FILE)).eval()
+    model = ComplexityModel(method.encoder, method.label_free, *fit.load_readout(run / fit.FILE)).eval()
     report = json.loads((run / fit.REPORT).read_text())
     found = find_images(reference)
     chosen = random.Random(0).sample(found, min(reference_count, len(found)))
@@ -81,7 +83,7 @@ def export_run(
         },
         data={
             "pretraining": [p.name for p in checkpoint.recipe.images],
-            **{name: report[name] for name in ("ratings", "ratings_sha256", "ratings_images")},
+            **{name: report[name] for name in FIT_FACTS},
             "reference": [p.name for p in reference],
             "reference_images": len(chosen),
         },

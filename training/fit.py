@@ -12,7 +12,7 @@ and a change of the score between the two is penalised.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,8 +28,8 @@ from training.checkpoint import Checkpoint
 from training.data.images import ImageDataset
 from training.data.ratings import Floats, Ratings, file_sha256, load_ratings, standardise_within
 from training.methods.protocol import Method
-from training.metrics import Agreement, agreement
-from training.models.readout import CODE_LENGTH, Calibration, Layers, Readout, select_layers
+from training.metrics import Agreement, Scale, agreement, to_unit
+from training.models.readout import CODE_LENGTH, PYRAMID, TERMS, Calibration, Kind, Layers, Readout, select_layers
 from training.progress import show_progress
 from training.ridge import Samples, choose_penalty, cross_validated, ridge
 from training.transforms.augment import luma
@@ -63,41 +63,66 @@ class FittedReadout:
     out_of_fold: Floats
     quality: Agreement
 
-    def save(self, path: Path) -> None:
-        content = {
-            "layers": list(self.readout.layers),
-            "state": self.readout.state_dict(),
-            "calibration": [self.calibration.slope, self.calibration.intercept],
-        }
-        torch.save(content, path)
+
+def save_readout(readout: Readout, calibration: Calibration, path: Path) -> None:
+    content = {
+        "kind": readout.kind,
+        "layers": list(readout.layers),
+        "state": readout.state_dict(),
+        "calibration": [calibration.slope, calibration.intercept],
+    }
+    torch.save(content, path)
 
 
 def load_readout(path: Path) -> tuple[Readout, Calibration]:
-    """Read what `FittedReadout.save` wrote."""
+    """Read what `save_readout` wrote; files from before there were kinds hold quadratic ones."""
     content = torch.load(path, map_location="cpu", weights_only=True)
     state = content["state"]
-    readout = Readout(tuple(content["layers"]), state["mean"], state["scale"], state["weight"], float(state["bias"]))
+    readout = Readout(
+        tuple(content["layers"]),
+        state["mean"],
+        state["scale"],
+        state["weight"],
+        float(state["bias"]),
+        content.get("kind", "quadratic"),
+    )
     return readout, Calibration(*content["calibration"])
 
 
 def fit_run(
-    run: Path, images: Sequence[Path], table: Path, layers: Layers, scale: tuple[float, float], seed: int = 0
+    run: Path,
+    images: Sequence[Path],
+    table: Path,
+    layers: Layers,
+    scale: Scale,
+    seed: int = 0,
+    kind: Kind = "variety",
 ) -> FittedReadout:
-    """Fit a readout for a pretraining run and write it, with a report, into the run's folder.
+    """Fit a readout for a run and write it, with a report, into the run's folder.
 
     Args:
-        layers: that the readout sees; () for the code lengths and the encoder's last block.
+        layers: that the readout sees; () for `default_layers`.
+
+    Raises ValueError when the run's encoder was fine-tuned on these very ratings: the features have
+    seen them all, so no cross-validation of a readout on them could be honest.
     """
     checkpoint = Checkpoint.load(run)
     ratings = load_ratings(table, images)
-    chosen = layers or (CODE_LENGTH, checkpoint.recipe.encoder.depth - 1)
-    fitted = fit_readout(checkpoint.method(), ratings, checkpoint.recipe.input_spec, chosen, scale, seed)
-    fitted.save(run / FILE)
+    earlier = finetunings(run)
+    refuse_seen_ratings(run, earlier, table)
+    method = checkpoint.method()
+    chosen = layers or default_layers(method)
+    fitted = fit_readout(method, ratings, checkpoint.recipe.input_spec, chosen, scale, seed, kind)
+    save_readout(fitted.readout, fitted.calibration, run / FILE)
     report = {
+        "kind": kind,
         "layers": list(chosen),
+        "label_free": not earlier,
+        "finetuned": earlier,
         "ratings": table.name,
         "ratings_sha256": file_sha256(table),
         "ratings_images": len(ratings),
+        "scale": list(scale),
         "penalty": fitted.penalty,
         "cross_validated": {measure: asdict(figure) for measure, figure in fitted.quality.mean.items()},
     }
@@ -105,12 +130,36 @@ def fit_run(
     return fitted
 
 
+def default_layers(method: Method) -> Layers:
+    """The code lengths, the stem's pyramid and the encoder's last block."""
+    return (CODE_LENGTH, PYRAMID, method.encoder.depth - 1)
+
+
+def finetunings(run: Path) -> list[dict[str, object]]:
+    """What `training.finetune` did to the run's weights, oldest first; empty while no rating has touched them."""
+    report = run / REPORT
+    recorded: list[dict[str, object]] = json.loads(report.read_text()).get("finetuned", []) if report.exists() else []
+    return recorded
+
+
+def refuse_seen_ratings(run: Path, earlier: Sequence[Mapping[str, object]], table: Path) -> None:
+    """Raises ValueError when one of the run's fine-tunings was on the same table."""
+    if any(each["ratings_sha256"] == file_sha256(table) for each in earlier):
+        raise ValueError(f"{run} was fine-tuned on {table} already: start from the run that was pretrained")
+
+
 def fit_readout(
-    method: Method, ratings: Ratings, spec: PreprocessSpec, layers: Layers, scale: tuple[float, float], seed: int = 0
+    method: Method,
+    ratings: Ratings,
+    spec: PreprocessSpec,
+    layers: Layers,
+    scale: Scale,
+    seed: int = 0,
+    kind: Kind = "variety",
 ) -> FittedReadout:
     """Fit on `ratings`, whose scores run over `scale` (lowest and highest possible) within each group."""
     dataset = ImageDataset(ratings.sources, spec)
-    readout, widths = standardise(method, dataset, layers, seed)
+    readout, widths = standardise(method, dataset, layers, seed, kind)
     coloured, grey = (pooled_design(method, readout, dataset, grey=grey) for grey in (False, True))
     return fit_weights(readout, widths, coloured, grey, ratings.scores, ratings.groups, scale, seed)
 
@@ -122,14 +171,14 @@ def fit_weights(
     grey: Floats,
     scores: Floats,
     groups: npt.NDArray[np.str_],
-    scale: tuple[float, float],
+    scale: Scale,
     seed: int = 0,
 ) -> FittedReadout:
     """`fit_readout` on designs that are already pooled.
 
     Args:
         readout: without weights yet; `widths` are the numbers of features of its layers.
-        coloured, grey: [N, 2 F] see `pooled_design`, of the images and of their grey copies.
+        coloured, grey: [N, F or 2 F] see `pooled_design`, of the images and of their grey copies.
         scores, groups: [N] the ratings.
     """
     # Centred, so that the weights of different folds predict on one scale, without intercepts.
@@ -137,20 +186,21 @@ def fit_weights(
     target = standardise_within(scores, groups)
     samples = Samples(coloured - center, target, groups, grey - coloured, GREY_INVARIANCE)
     # Every layer has the same say in what the penalty allows, however many features it has.
-    share = np.tile(np.repeat([1 / np.sqrt(w) for w in widths], widths), 2)  # [2 F]
+    share = np.tile(np.repeat([1 / np.sqrt(w) for w in widths], widths), TERMS[readout.kind])  # [F or 2 F]
 
     raw = cross_validated(samples, share, seed)
-    calibration = calibrate(raw, (scores - scale[0]) / (scale[1] - scale[0]))
+    calibration = calibrate(raw, to_unit(scores, scale))
     out_of_fold = apply_calibration(raw, calibration)
 
     penalty = choose_penalty(samples, share, seed)
     weight = ridge(samples, share, [penalty])[0]
-    fitted = Readout(readout.layers, readout.mean, readout.scale, torch.from_numpy(weight), -float(center @ weight))
-    return FittedReadout(fitted, calibration, penalty, out_of_fold, agreement(out_of_fold, scores, groups))
+    bias = -float(center @ weight)
+    fitted = Readout(readout.layers, readout.mean, readout.scale, torch.from_numpy(weight), bias, readout.kind)
+    return FittedReadout(fitted, calibration, penalty, out_of_fold, agreement(out_of_fold, scores, groups, scale=scale))
 
 
 def standardise(
-    method: Method, dataset: ImageDataset, layers: Layers, seed: int = 0
+    method: Method, dataset: ImageDataset, layers: Layers, seed: int = 0, kind: Kind = "variety"
 ) -> tuple[Readout, tuple[int, ...]]:
     """A readout that knows the features' means and deviations over patches, but has no weights; and the layers' widths.
 
@@ -168,11 +218,11 @@ def standardise(
             total, squares, patches = total + flat.sum(dim=0), squares + flat.square().sum(dim=0), patches + len(flat)
     mean = total / patches
     deviation = (squares / patches - mean.square()).clamp(min=SMALLEST_VARIANCE).sqrt()
-    return Readout(layers, mean, deviation, torch.zeros(2 * len(mean)), 0.0), widths
+    return Readout(layers, mean, deviation, torch.zeros(TERMS[kind] * len(mean)), 0.0, kind), widths
 
 
 def pooled_design(method: Method, readout: Readout, dataset: ImageDataset, *, grey: bool) -> Floats:
-    """What the readout's weights will apply to, averaged over the patches of each image: [N, 2 F].
+    """What the readout's weights will apply to, averaged over the patches of each image: [N, F or 2 F].
 
     Args:
         grey: of grey copies of the images.

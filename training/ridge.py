@@ -13,6 +13,9 @@ from training.data.ratings import Floats
 from training.metrics import pcc
 
 FOLDS = 5
+# Columns are in deviations of a feature. One that hardly moves from image to image is rounding noise,
+# and scaled up to the others it would get a weight that no other computer's rounding agrees with.
+SMALLEST_DEVIATION = 1e-3
 PENALTIES = tuple(float(p) for p in np.logspace(-5, 2, 22))
 
 
@@ -21,7 +24,7 @@ class Samples:
     """What is fitted.
 
     Attributes:
-        design: [N, F] features.
+        design: [N, F] features, each standardised over whatever it was measured on.
         target: [N].
         groups: [N] names; each has an offset of its own, and all weigh the same.
         change: [N, F] by how much something that should hardly matter moves the features.
@@ -55,7 +58,7 @@ def ridge(samples: Samples, share: Floats, penalties: Sequence[float]) -> list[F
         weight = np.sqrt(len(y) / (chosen.sum() * len(names)))
         x[chosen] = (x[chosen] - x[chosen].mean(axis=0)) * weight
         y[chosen] = (y[chosen] - y[chosen].mean()) * weight
-    deviation = (np.sqrt(np.mean(x**2, axis=0)) + 1e-9) / share
+    deviation = np.maximum(np.sqrt(np.mean(x**2, axis=0)), SMALLEST_DEVIATION) / share
     count = len(y)
     if samples.invariance > 0:
         x = np.concatenate([x, samples.invariance * samples.change])

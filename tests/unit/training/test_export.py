@@ -68,9 +68,10 @@ def test_the_manifest_tells_what_the_model_is(version: contract.ModelVersion, ra
     assert manifest.data["ratings_images"] == 12
     assert len(manifest.reference) == 101
     assert manifest.measured["bytes"] == version.model_file.stat().st_size
-    assert {"score_pcc_cross_validated", "score_srcc_cross_validated", "entropy_pcc", "entropy_srcc"} == set(
-        manifest.figures
-    )
+    assert manifest.data["label_free"] is True
+    assert (manifest.data["kind"], manifest.data["layers"]) == ("variety", ["code_length", "pyramid", 1])
+    cross_validated = {f"score_{measure}_cross_validated" for measure in ("pcc", "srcc", "rmse")}
+    assert {*cross_validated, "entropy_pcc", "entropy_srcc"} == set(manifest.figures)
 
 
 def test_the_graph_carries_the_fingerprint_and_the_contracts_tensors(version: contract.ModelVersion) -> None:
@@ -99,7 +100,7 @@ def test_outputs_keep_the_contract_at_any_batch_size(version: contract.ModelVers
 
 def test_parity_with_torch_is_checked_and_a_difference_is_an_error(run: Path, version: contract.ModelVersion) -> None:
     method = Checkpoint.load(run).method()
-    model = ComplexityModel(method.encoder, method.entropy_head, *load_readout(run / READOUT)).eval()
+    model = ComplexityModel(method.encoder, method.label_free, *load_readout(run / READOUT)).eval()
     pixels = np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
     assert check_parity(model, version.model_file, pixels) <= 1e-4
     with torch.no_grad():
@@ -137,7 +138,7 @@ def test_evaluate_prints_json(
         assert set(output["groups"]["pcc"]) == {"odd", "even"}
         figure = output["mean"]["srcc"]
         assert -1 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
-    assert result["in_sample"] == model.startswith("repository")
+    assert result["in_sample"]
 
 
 def test_evaluate_prints_a_table(

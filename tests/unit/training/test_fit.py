@@ -1,15 +1,17 @@
 """The readout: from pooled features to cells, nested cross-validation, calibration."""
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 
 from training.data.ratings import Floats, standardise_within
-from training.fit import FittedReadout, apply_calibration, calibrate, fit_weights
-from training.metrics import pcc
-from training.models.encoder import Features
-from training.models.readout import CLIP, PYRAMID, Calibration, Readout
+from training.fit import FittedReadout, apply_calibration, calibrate, fit_weights, load_readout, save_readout
+from training.metrics import Scale, pcc
+from training.models.backbone import Features
+from training.models.readout import CLIP, PYRAMID, TERMS, Calibration, Kind, Readout
 from training.ridge import FOLDS, stratified_folds
 
 
@@ -18,16 +20,27 @@ def patches(images: int, length: int, features: int, seed: int) -> torch.Tensor:
 
 
 def fit_on(
-    f: torch.Tensor, scores: Floats, groups: npt.NDArray[np.str_], grey: torch.Tensor | None = None
+    f: torch.Tensor,
+    scores: Floats,
+    groups: npt.NDArray[np.str_],
+    grey: torch.Tensor | None = None,
+    *,
+    kind: Kind = "quadratic",
+    scale: Scale | None = None,
 ) -> FittedReadout:
     """Fit on patch features [N, L, F] that come from nowhere."""
     mean, deviation = f.mean(dim=(0, 1)), f.std(dim=(0, 1))
-    readout = Readout((PYRAMID,), mean, deviation, torch.zeros(2 * f.shape[2]), 0.0)
+    readout = Readout((PYRAMID,), mean, deviation, torch.zeros(TERMS[kind] * f.shape[2]), 0.0, kind)
     coloured, grey_design = (
-        readout.design(torch.zeros(0), Features(each.float(), (), (1, 1))).double().mean(dim=1).numpy()
+        readout.design(torch.zeros(0), Features((each.float(),), (), (1, f.shape[1]))).double().mean(dim=1).numpy()
         for each in (f, f if grey is None else grey)
     )
-    return fit_weights(readout, (f.shape[2],), coloured, grey_design, scores, groups, (0.0, 100.0))
+    scale = scale or (float(scores.min()), float(scores.max()))
+    return fit_weights(readout, (f.shape[2],), coloured, grey_design, scores, groups, scale)
+
+
+def cells(readout: Readout, f: torch.Tensor) -> torch.Tensor:
+    return readout(torch.zeros(0), Features((f,), (), (1, f.shape[1])))
 
 
 def test_a_signal_is_found_and_its_readout_gives_the_same_scores_patch_by_patch() -> None:
@@ -39,9 +52,9 @@ def test_a_signal_is_found_and_its_readout_gives_the_same_scores_patch_by_patch(
     assert fitted.quality.mean["pcc"].value > 0.98
     assert fitted.out_of_fold.min() >= 0
     assert fitted.out_of_fold.max() <= 1
-    cells = fitted.readout(torch.zeros(0), Features(f.float(), (), (3, 3)))
-    assert cells.shape == (150, 9)
-    z = standardise_within(cells.mean(dim=1).double().numpy(), groups)
+    found = cells(fitted.readout, f.float())
+    assert found.shape == (150, 9)
+    z = standardise_within(found.mean(dim=1).double().numpy(), groups)
     assert np.corrcoef(z, standardise_within(scores, groups))[0, 1] > 0.98
 
 
@@ -87,10 +100,7 @@ def test_what_no_rated_picture_shows_cannot_carry_the_score_away() -> None:
     f = patches(150, 9, 6, seed=0) + patches(150, 1, 6, seed=1)
     scores = 50 + 20 * f[:, :, 0].mean(dim=1).numpy()
     fitted = fit_on(f, scores, np.array(["a", "b", "c"] * 50))
-    far, farther = (
-        fitted.readout(torch.zeros(0), Features(torch.full((1, 9, 6), value), (), (3, 3))).mean()
-        for value in (20.0, 2000.0)
-    )
+    far, farther = (cells(fitted.readout, torch.full((1, 9, 6), value)).mean() for value in (20.0, 2000.0))
     assert far == farther
     assert far.abs() < fitted.readout.weight.abs().sum() * CLIP**2 + fitted.readout.bias.abs()
 
@@ -105,3 +115,65 @@ def test_calibration_finds_the_curve(slope: float, intercept: float) -> None:
 def test_calibration_never_turns_the_order_around() -> None:
     raw = np.linspace(-2, 2, 50)
     assert calibrate(raw, np.linspace(1, 0, 50)).slope > 0
+
+
+def test_a_linear_readout_is_linear() -> None:
+    """It finds what is linear in the features, and is blind to their squares."""
+    f = patches(150, 9, 6, seed=0) + patches(150, 1, 6, seed=1)
+    groups = np.array(["a", "b", "c"] * 50)
+    found = {}
+    for name, signal in (("level", f[:, :, 0].mean(dim=1)), ("energy", f[:, :, 1].square().mean(dim=1))):
+        for kind in ("linear", "quadratic"):
+            fitted = fit_on(f, 20 * signal.numpy(), groups, kind=kind)
+            assert len(fitted.readout.weight) == TERMS[kind] * 6
+            found[name, kind] = fitted.quality.mean["pcc"].value
+    assert found["level", "linear"] > 0.98
+    assert found["energy", "linear"] < 0.3
+    assert found["energy", "quadratic"] > 0.9
+    z = torch.randn(2, 4, 6)
+    fitted = fit_on(f, 20 * f[:, :, 0].mean(dim=1).numpy(), groups, kind="linear")
+    fitted.readout.mean.zero_()
+    fitted.readout.scale.fill_(1e3)  # far from where features are clipped
+    assert torch.allclose(cells(fitted.readout, 2 * z), 2 * cells(fitted.readout, z) - fitted.readout.bias, atol=1e-5)
+
+
+def test_a_readout_of_one_kind_refuses_the_weights_of_the_other() -> None:
+    with pytest.raises(ValueError, match="a linear readout of 3 features cannot have 6 weights"):
+        Readout((PYRAMID,), torch.zeros(3), torch.ones(3), torch.zeros(6), 0.0, "linear")
+
+
+@pytest.mark.parametrize("kind", TERMS)
+def test_a_readout_survives_its_file(kind: Kind, tmp_path: Path) -> None:
+    f = patches(60, 4, 5, seed=0)
+    fitted = fit_on(f, 50 + 5 * f[:, :, 0].mean(dim=1).numpy(), np.array(["all"] * 60), kind=kind)
+    save_readout(fitted.readout, fitted.calibration, tmp_path / "readout.pt")
+    readout, calibration = load_readout(tmp_path / "readout.pt")
+    assert (readout.kind, readout.layers, calibration) == (kind, (PYRAMID,), fitted.calibration)
+    assert torch.equal(cells(readout, f.float()), cells(fitted.readout, f.float()))
+
+
+def test_a_file_from_before_there_were_kinds_holds_a_quadratic_readout(tmp_path: Path) -> None:
+    """The layout that runs begun with the earlier code leave."""
+    state = {"mean": torch.zeros(3), "scale": torch.ones(3), "weight": torch.arange(6.0), "bias": torch.tensor(0.5)}
+    content = {"layers": [PYRAMID], "state": state, "calibration": [2.0, -1.0]}
+    torch.save(content, tmp_path / "readout.pt")
+    readout, calibration = load_readout(tmp_path / "readout.pt")
+    assert (readout.kind, calibration) == ("quadratic", Calibration(2.0, -1.0))
+    f = torch.tensor([[[1.0, -2.0, 3.0]]])
+    assert cells(readout, f).item() == 0 - 2 + 6 + 3 * 1 + 4 * 4 + 5 * 9 + 0.5
+
+
+def test_ratings_from_0_to_1_in_one_group_are_calibrated_as_those_from_0_to_100() -> None:
+    f = patches(150, 9, 6, seed=0) + patches(150, 1, 6, seed=1)
+    one = np.array(["all"] * 150)
+    scores = np.clip(0.5 + 0.2 * f[:, :, 0].mean(dim=1).numpy(), 0, 1)
+    unit, hundred = fit_on(f, scores, one, scale=(0, 1)), fit_on(f, 100 * scores, one, scale=(0, 100))
+    assert unit.out_of_fold == pytest.approx(hundred.out_of_fold, abs=1e-6)
+    assert unit.quality.mean["rmse"].value < 0.05
+    assert unit.out_of_fold == pytest.approx(scores, abs=0.15)
+
+
+def test_a_scale_that_cannot_be_is_refused() -> None:
+    f = patches(60, 4, 5, seed=0)
+    with pytest.raises(ValueError, match="outside the scale"):
+        fit_on(f, 50 + 5 * f[:, :, 0].mean(dim=1).numpy(), np.array(["all"] * 60), scale=(0, 1))

@@ -47,6 +47,17 @@ def test_invariance_makes_the_change_matter_less() -> None:
     assert effects[0] > effects[1] > 3 * effects[2]
 
 
+def test_rounding_noise_is_not_scaled_up_to_a_feature() -> None:
+    samples = random_samples(4, 0.0)
+    noise = 1e-7 * np.random.default_rng(1).normal(size=(60, 40))
+    noisy = Samples(
+        np.concatenate([samples.design, noise], axis=1), samples.target, samples.groups, np.zeros((60, 44)), 0.0
+    )
+    weights = ridge(noisy, np.ones(44), [0.1])[0]
+    assert np.abs(noise @ weights[4:]).max() < 1e-5
+    assert weights[:4] == pytest.approx(ridge(samples, np.ones(4), [0.1])[0], rel=1e-4)
+
+
 def test_folds_spread_every_group_evenly() -> None:
     groups = np.array(["a"] * 23 + ["b"] * 10)
     folds = stratified_folds(groups, FOLDS, seed=0)

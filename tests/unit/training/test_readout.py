@@ -1,0 +1,35 @@
+"""What a readout makes of features, patch by patch."""
+
+import itertools
+
+import pytest
+import torch
+
+from training.models.readout import variety
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (2, 2), (3, 5), (8, 4)])
+def test_variety_against_loops(grid: tuple[int, int]) -> None:
+    rows, columns = grid
+    features = torch.randn(2, rows * columns, 3, generator=torch.Generator().manual_seed(0))
+    found = variety(features, grid).view(2, rows, columns, 3)
+    plane = features.view(2, rows, columns, 3)
+    for n, row, column in itertools.product(range(2), range(rows), range(columns)):
+        around = [
+            plane[n, min(max(row + i, 0), rows - 1), min(max(column + j, 0), columns - 1)]
+            for i, j in itertools.product((-1, 0, 1), repeat=2)
+        ]
+        expected = (plane[n, row, column] - sum(around) / 9).abs()
+        assert torch.allclose(found[n, row, column], expected, atol=1e-6)
+
+
+def test_what_is_the_same_everywhere_has_no_variety_however_strong() -> None:
+    assert variety(torch.full((1, 12, 2), 7.0), (3, 4)).abs().max() < 1e-6
+
+
+def test_many_different_patches_have_more_than_the_same_patches_sorted() -> None:
+    """The mean, which a linear readout sees, cannot tell the two apart."""
+    values = torch.arange(64.0)
+    mixed = values[torch.randperm(64, generator=torch.Generator().manual_seed(0))]
+    apart = [variety(v.view(1, 64, 1), (8, 8)).mean() for v in (mixed, values)]
+    assert apart[0] > 4 * apart[1]
