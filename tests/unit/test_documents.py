@@ -6,9 +6,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import typer
 
 from clicv2 import contract
 from service.settings import Settings
+from training.cli import app as training_app
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -53,13 +55,26 @@ def test_the_shipped_model_keeps_its_bounds() -> None:
     assert MANIFEST.figures["score_pcc_cross_validated"].value > 0.70
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/configuration.md", "MODEL_CARD.md", "CHANGELOG.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/configuration.md", "docs/training.md", "MODEL_CARD.md", "CHANGELOG.md"]
+)
 def test_links_lead_somewhere(page: str) -> None:
     path = ROOT / page
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)|src=\"([^\"]+)\"", path.read_text())
     for link in (a or b for a, b in links):
         if not link.startswith(("http:", "https:")):
             assert (path.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/training.md"])
+def test_training_commands_have_the_options_that_the_documents_give_them(page: str) -> None:
+    commands = typer.main.get_command(training_app).commands
+    text = (ROOT / page).read_text().replace("\\\n", " ")
+    shown = re.findall(r"(?:^|/|-m )(?:clicv2-train|training\.cli) (\w+)(.*)$", text, re.MULTILINE)
+    assert len(shown) >= 4
+    for name, arguments in shown:
+        known = {option for parameter in commands[name].params for option in parameter.opts}
+        assert set(re.findall(r"--[\w-]+", arguments.split("#")[0])) <= known, name
 
 
 def test_tests_that_the_readme_names_exist() -> None:
