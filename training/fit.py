@@ -31,7 +31,7 @@ from training.methods.protocol import Method
 from training.metrics import Agreement, Scale, agreement, to_unit
 from training.models.readout import CODE_LENGTH, PYRAMID, TERMS, Calibration, Kind, Layers, Readout, select_layers
 from training.progress import show_progress
-from training.ridge import Samples, choose_penalty, cross_validated, ridge
+from training.ridge import Samples, cross_validated, regress
 from training.transforms.augment import luma
 
 FILE = "readout.pt"
@@ -192,8 +192,7 @@ def fit_weights(
     calibration = calibrate(raw, to_unit(scores, scale))
     out_of_fold = apply_calibration(raw, calibration)
 
-    penalty = choose_penalty(samples, share, seed)
-    weight = ridge(samples, share, [penalty])[0]
+    weight, penalty = regress(samples, share, seed)
     bias = -float(center @ weight)
     fitted = Readout(readout.layers, readout.mean, readout.scale, torch.from_numpy(weight), bias, readout.kind)
     return FittedReadout(fitted, calibration, penalty, out_of_fold, agreement(out_of_fold, scores, groups, scale=scale))

@@ -69,6 +69,19 @@ def ridge(samples: Samples, share: Floats, penalties: Sequence[float]) -> list[F
     return [x.T @ (vectors @ (turned / (values + penalty))) / deviation for penalty in penalties]
 
 
+def regress(samples: Samples, share: Floats, seed: int) -> tuple[Floats, float]:
+    """Weights [F] with a penalty chosen by cross-validation, and that penalty.
+
+    The weights are scaled so that their predictions deviate by 1 within groups: a penalty shrinks
+    them by an amount of its own, and folds that chose another one must predict on the same scale.
+    """
+    penalty = choose_penalty(samples, share, seed)
+    weight = ridge(samples, share, [penalty])[0]
+    predicted = samples.design @ weight
+    deviation = np.sqrt(np.mean([predicted[samples.groups == g].var() for g in set(samples.groups.tolist())]))
+    return weight / (deviation or 1.0), penalty
+
+
 def choose_penalty(samples: Samples, share: Floats, seed: int) -> float:
     """The penalty with the highest cross-validated PCC, averaged over the groups."""
     folds = stratified_folds(samples.groups, FOLDS, seed)
@@ -89,8 +102,7 @@ def cross_validated(samples: Samples, share: Floats, seed: int) -> Floats:
     predicted = np.empty_like(samples.target)
     for fold in range(FOLDS):
         inside = folds != fold
-        penalty = choose_penalty(samples.only(inside), share, seed + 1)
-        predicted[~inside] = samples.design[~inside] @ ridge(samples.only(inside), share, [penalty])[0]
+        predicted[~inside] = samples.design[~inside] @ regress(samples.only(inside), share, seed + 1)[0]
     return predicted
 
 

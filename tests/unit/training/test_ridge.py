@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from training.data.ratings import Floats
-from training.ridge import FOLDS, Samples, ridge, stratified_folds
+from training.ridge import FOLDS, Samples, regress, ridge, stratified_folds
 
 
 def slow_ridge(samples: Samples, share: Floats, penalty: float) -> Floats:
@@ -45,6 +45,19 @@ def test_invariance_makes_the_change_matter_less() -> None:
         weights = ridge(samples, np.ones(4), [0.01])[0]
         effects.append(np.std(samples.change @ weights))
     assert effects[0] > effects[1] > 3 * effects[2]
+
+
+def test_predictions_are_on_one_scale_whatever_penalty_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = random_samples(6, 0.0)
+    directions = []
+    for penalty in (1e-4, 1.0, 1e4):
+        monkeypatch.setattr("training.ridge.PENALTIES", (penalty,))
+        weight, chosen = regress(samples, np.ones(6), seed=0)
+        assert chosen == penalty
+        predicted = samples.design @ weight
+        assert np.mean([predicted[samples.groups == g].var() for g in "abc"]) == pytest.approx(1.0)
+        directions.append(weight / np.linalg.norm(weight))
+    assert directions[0] @ directions[2] < 0.9999  # the penalties did differ
 
 
 def test_rounding_noise_is_not_scaled_up_to_a_feature() -> None:
