@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from clicv2.errors import ContractError
+from training import distributed
 from training.ablate import Ablation, rich_table
 from training.ablate import ablate as run_ablation
 from training.data.ratings import usual_scale
@@ -65,7 +66,9 @@ def pretrain(
         chosen = chosen.model_copy(update={"images": tuple(images)})
     if epochs:
         chosen = chosen.model_copy(update={"optim": chosen.optim.model_copy(update={"epochs": epochs})})
-    CONSOLE.print(f"checkpoint: {run_pretraining(chosen, out)}")
+    checkpoint = run_pretraining(chosen, out)
+    if distributed.is_first():
+        CONSOLE.print(f"checkpoint: {checkpoint}")
 
 
 @app.command()

@@ -17,6 +17,7 @@ from training.recipe import Recipe
 
 
 def train(recipe: Recipe, out: Path, processes: int) -> tuple[Checkpoint, list[dict[str, float]]]:
+    """Run the command; one of the processes says where the checkpoint is."""
     file = out.with_suffix(".yaml")
     file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
     launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
@@ -24,6 +25,7 @@ def train(recipe: Recipe, out: Path, processes: int) -> tuple[Checkpoint, list[d
     command = [sys.executable, "-m", *(launcher if processes > 1 else []), *module]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count("checkpoint:") == 1
     return Checkpoint.load(out / FILE), [json.loads(line) for line in (out / METRICS).read_text().splitlines()]
 
 
