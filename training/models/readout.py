@@ -4,8 +4,9 @@ It is linear in the standardised features alone (a linear probe, the field's usu
 features), or also in a second term of each, patch by patch: its square, which gives the mean over
 the patches a notion of energy (as mean and standard-deviation pooling would), or its variety, how
 far it is from the mean of the 3 x 3 patches around it. Variety is what people count and averages do
-not see: many different things side by side. On the dev half of SAVOIAS it is worth .04 of PCC, most
-of it among objects. Every patch still answers for its own share: the heatmap adds up to the score.
+not see: many different things side by side. On the dev half of SAVOIAS it brings code lengths alone
+from a PCC of .694 to .725, and all features from .754 to .768. Every patch still answers for its own
+share: the heatmap adds up to the score.
 
 Beside what the encoder learned, it may look at what a transform coder would spend on each patch, a
 classical measure that needs no labels either and is computed in the graph.
