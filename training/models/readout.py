@@ -6,7 +6,9 @@ the patches a notion of energy (as mean and standard-deviation pooling would), o
 far it is from the mean of the 3 x 3 patches around it. Variety is what people count and averages do
 not see: many different things side by side. On the dev half of SAVOIAS it brings code lengths alone
 from a PCC of .694 to .725, and all features from .754 to .768. Every patch still answers for its own
-share: the heatmap adds up to the score.
+share, and the heatmap adds up to the score; but what variety brings is spread evenly over the
+picture, for it belongs to no single patch: left where it arises, it marks a flat patch beside a busy
+one (on composed pictures the area under the ROC curve falls from .992 to .940).
 
 Beside what the encoder learned, it may look at what a transform coder would spend on each patch, a
 classical measure that needs no labels either and is computed in the graph.
@@ -116,7 +118,14 @@ class Readout(nn.Module):
 
     def forward(self, images: Tensor, features: Features) -> Tensor:
         """Local complexity before calibration: [N, L]."""
-        return self.design(images, features) @ self.weight + self.bias
+        design = self.design(images, features)
+        if self.kind != "variety":
+            return design @ self.weight + self.bias
+        count = len(self.mean)
+        own = design[:, :, :count] @ self.weight[:count]  # [N, L]
+        brought = (design[:, :, count:] @ self.weight[count:]).mean(dim=1, keepdim=True)  # [N, 1]
+        cells: Tensor = own + brought + self.bias
+        return cells
 
 
 class ComplexityModel(nn.Module):

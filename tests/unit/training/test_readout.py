@@ -5,7 +5,8 @@ import itertools
 import pytest
 import torch
 
-from training.models.readout import variety
+from training.models.backbone import Features
+from training.models.readout import Readout, variety
 
 
 @pytest.mark.parametrize("grid", [(1, 1), (2, 2), (3, 5), (8, 4)])
@@ -21,6 +22,20 @@ def test_variety_against_loops(grid: tuple[int, int]) -> None:
         ]
         expected = (plane[n, row, column] - sum(around) / 9).abs()
         assert torch.allclose(found[n, row, column], expected, atol=1e-6)
+
+
+def test_variety_moves_all_cells_alike_and_their_mean_as_fitted() -> None:
+    """So that a flat patch is not marked for what lies beside it."""
+    grid = (4, 4)
+    features = Features((), (torch.randn(2, 16, 3, generator=torch.Generator().manual_seed(0)),), grid)
+    images = torch.zeros(2, 3, 64, 64)
+    weight = torch.tensor([0.5, -1.0, 2.0, 3.0, -0.5, 1.5])
+    readout = Readout((0,), torch.zeros(3), torch.ones(3), weight, 0.25, "variety")
+    cells = readout(images, features)
+    assert torch.allclose(cells.mean(dim=1), (readout.design(images, features) @ weight).mean(dim=1) + 0.25, atol=1e-5)
+    apart = cells - features.last @ weight[:3]
+    assert torch.allclose(apart, apart.mean(dim=1, keepdim=True).expand_as(apart), atol=1e-5)
+    assert apart.std(dim=0).max() > 0.01  # it differs from picture to picture
 
 
 def test_what_is_the_same_everywhere_has_no_variety_however_strong() -> None:
