@@ -18,7 +18,7 @@ class OnnxBackend:
     """One session, whose `run` may be called from many threads at once, with one intra-op thread.
 
     So each call computes on its caller's core and load fills every core. A lone picture on two
-    cores does not gain enough to have more threads (measured on the encoder of the shipped model: 11.2 ms
+    cores does not gain enough to have more threads (measured on the first shipped model: 11.2 ms
     for 12.2, at 47 % more CPU), and threads that spin while they wait would take the cores from the
     decoders.
     """

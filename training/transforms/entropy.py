@@ -1,4 +1,4 @@
-"""Twelve entropies of a patch, its neighbourhood and the whole view: the target of masked entropy modelling.
+"""Twelve entropies of a patch, its neighbourhood and the whole view, for masked entropy modelling.
 
 The paper predicts the entropy of a patch's grey levels. That alone says little about how complex
 people find a patch; a rich target asks for texture, colour and structure at once, and in three
