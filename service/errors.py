@@ -13,6 +13,7 @@ ServiceError
 +-- Unavailable             nothing is served now
 |   +-- Draining            ... because the process is about to exit
 |   +-- NotReady            ... because readiness could not be proved
+|   +-- NoWorker            ... because no worker is there that is ready
 +-- InferenceFailed         the model has no valid answer for this picture
 +-- DeadlineExceeded        the deadline passed before there was an answer
 +-- ClientGone              the caller disconnected; nobody sees this
@@ -125,6 +126,13 @@ class NotReady(Unavailable):
     """Readiness could not be proved."""
 
 
+class NoWorker(Unavailable):
+    """No worker is there that is ready: none runs, or what runs the model is down."""
+
+    def __init__(self) -> None:
+        super().__init__("no worker is ready to score pictures; try again later")
+
+
 class InferenceFailed(ServiceError):
     """The model has no valid answer for this picture."""
 
@@ -171,6 +179,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     Unavailable: Problem(503, "unavailable", "The service is unavailable"),
     Draining: Problem(503, "draining", "The service is shutting down"),
     NotReady: Problem(503, "not-ready", "The service is not ready"),
+    NoWorker: Problem(503, "no-worker", "No worker is ready"),
     InferenceFailed: Problem(500, "inference-failed", "The model gave no valid answer"),
     DeadlineExceeded: Problem(504, "deadline-exceeded", "No answer within the deadline"),
     ClientGone: Problem(499, "client-gone", "The client disconnected"),

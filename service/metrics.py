@@ -1,6 +1,6 @@
 """What /metrics tells: every name and label of it is here, and every label has few values.
 
-admitted = answered + failed + expired + cancelled + in flight      (exactly, at every instant)
+admitted = answered + failed + expired + cancelled + dead + in flight      (exactly, at every instant)
 """
 
 import platform
@@ -15,7 +15,7 @@ from prometheus_client.process_collector import ProcessCollector
 from clicv2.contract import Manifest
 
 Stage = Literal["upload", "decode", "queue", "inference", "render"]
-Ending = Literal["answered", "failed", "expired", "cancelled"]
+Ending = Literal["answered", "failed", "expired", "cancelled", "dead"]
 
 # From below a lone inference to the deadline, a factor of about two apart.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -61,7 +61,7 @@ class Metrics:
         Gauge("clicv2_build_info", "What serves.", ("version", "python", "onnxruntime"), registry=registry).labels(
             version("clicv2-complexity"), platform.python_version(), version("onnxruntime")
         ).set(1)
-        for ending in ("answered", "failed", "expired", "cancelled"):
+        for ending in ("answered", "failed", "expired", "cancelled", "dead"):
             self._finished.labels(ending)  # so that each is there, as 0, before it happens
 
     def serves(self, manifest: Manifest) -> None:

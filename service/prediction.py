@@ -16,11 +16,13 @@ class Prediction:
     """The model's outputs for one picture; see `clicv2.contract`.
 
     Attributes:
+        version: of the model that said it.
         score, entropy: in [0, 1].
         heatmap: [h, w] logits.
         embedding: [D].
     """
 
+    version: int
     score: float
     entropy: float
     heatmap: Float32
@@ -32,11 +34,13 @@ class Predictions:
     """The model's outputs for a batch, as they came; `at` judges them.
 
     Attributes:
+        version: of the model that made them.
         score, entropy: [B].
         heatmap: [B, h, w] logits.
         embedding: [B, D].
     """
 
+    version: int
     score: Float32
     entropy: Float32
     heatmap: Float32
@@ -58,7 +62,11 @@ class Predictions:
     def at(self, index: int) -> Prediction:
         """One picture's share. Raises BadOutput for values that are no answer."""
         one = Prediction(
-            float(self.score[index]), float(self.entropy[index]), self.heatmap[index], self.embedding[index]
+            self.version,
+            float(self.score[index]),
+            float(self.entropy[index]),
+            self.heatmap[index],
+            self.embedding[index],
         )
         if not (0.0 <= one.score <= 1.0 and 0.0 <= one.entropy <= 1.0):  # NaN fails both
             raise BadOutput(f"the model's score {one.score} or entropy {one.entropy} is not in [0, 1]")

@@ -17,12 +17,12 @@ from service.prediction import Prediction
 from service.queue.protocol import Answer, Job, Queue, Reason
 
 _ENDINGS: dict[Reason, Ending] = {
-    Reason.FAILED: "failed",
+    Reason.DEAD: "dead",
     Reason.EXPIRED: "expired",
     Reason.UNAVAILABLE: "failed",
 }
 _ERRORS = {
-    Reason.FAILED: InferenceFailed,
+    Reason.DEAD: InferenceFailed,
     Reason.EXPIRED: DeadlineExceeded,
     Reason.UNAVAILABLE: Unavailable,
 }

@@ -39,14 +39,23 @@ class Worker:
 
     async def run(self) -> None:
         self._held.clear()  # after a death: leases that nobody renews pass on
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._renew(), name="renew leases")
-            for number in range(self._limits.slots):
-                tasks.create_task(self._lane(), name=f"lane {number}")
+        await self._queue.present(self._backend.healthy)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._renew(), name="renew leases")
+                for number in range(self._limits.slots):
+                    tasks.create_task(self._lane(), name=f"lane {number}")
+        finally:
+            await self._queue.present(False)
 
     async def _lane(self) -> None:
         while True:
             async with self._turn:
+                # A backend that is down fails fast: still leasing, it would take the jobs of those that work.
+                if not self._backend.healthy:
+                    await self._queue.present(False)
+                    await self._backend.heal()
+                    await self._queue.present(True)
                 leases = await self._gather()
             self._busy += 1
             try:
@@ -86,7 +95,7 @@ class Worker:
                 await self._process(leases[:middle])
                 await self._process(leases[middle:])
                 return
-            answers = [Failure(Reason.FAILED, str(error))]
+            answers = [Failure(Reason.DEAD, str(error))]
         for lease, outcome in zip(leases, answers, strict=True):
             await self._finish(lease, outcome)
 
@@ -112,7 +121,7 @@ class Worker:
             try:
                 return Answer(predictions.at(index), inference_s)
             except BadOutput as error:
-                return Failure(Reason.FAILED, str(error))
+                return Failure(Reason.DEAD, str(error))
 
         return [outcome(index) for index in range(len(leases))]
 
@@ -124,6 +133,7 @@ class Worker:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(self._renew_every_s)
+            await self._queue.present(self._backend.healthy)
             await self._queue.renew(list(self._held.values()))
 
 

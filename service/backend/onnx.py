@@ -44,6 +44,13 @@ class OnnxBackend:
     def slots(self) -> int:
         return self._threads
 
+    @property
+    def healthy(self) -> bool:
+        return True  # what could fail here fails for one picture, or with the process
+
+    async def heal(self) -> None:
+        pass
+
     async def infer(self, images: Pixels) -> Predictions:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, self._run, images)
@@ -55,7 +62,7 @@ class OnnxBackend:
 
     def _run(self, images: Pixels) -> Predictions:
         try:
-            return Predictions(*self._session.run(contract.OUTPUTS, {contract.INPUT: images}))
+            return Predictions(self._manifest.version, *self._session.run(contract.OUTPUTS, {contract.INPUT: images}))
         except Exception as error:  # ONNX Runtime raises a dozen classes of its own, without a common base
             raise BackendError(f"ONNX Runtime: {error}") from error
 

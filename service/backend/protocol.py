@@ -21,6 +21,7 @@ class Backend(Protocol):
     Attributes:
         manifest: what the model says of itself; its preprocessing has been checked against the model file.
         slots: how many calls of `infer` run at once.
+        healthy: False while calls are known to be pointless.
     """
 
     @property
@@ -28,6 +29,13 @@ class Backend(Protocol):
 
     @property
     def slots(self) -> int: ...
+
+    @property
+    def healthy(self) -> bool: ...
+
+    async def heal(self) -> None:
+        """Return at once when healthy, else as soon as it is so again; finding out is its own business."""
+        ...
 
     async def infer(self, images: Pixels) -> Predictions:
         """Run the model on uint8 [B, H, W, 3]. Raises BackendError; BackendDown if trying again is pointless."""

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from service.errors import Overloaded
+from service.errors import NoWorker, Overloaded
 from service.queue.protocol import Failure, Job, Lease, Outcome, Reason
 
 
@@ -34,8 +34,14 @@ class MemoryQueue:
         self._outcomes: dict[str, asyncio.Future[Outcome]] = {}  # until `result` or `cancel` takes them
         self._idle: deque[asyncio.Future[None]] = deque()  # callers of `lease` who found nothing
         self._reclaiming = False
+        self._worker_ready = False
+
+    async def listen(self) -> None:
+        await asyncio.get_running_loop().create_future()  # `finish` reaches `result` by itself
 
     async def admit(self, job: Job) -> None:
+        if not self._worker_ready:
+            raise NoWorker
         if len(self._entries) >= self._capacity:
             raise Overloaded("queue", self._capacity)
         outcome = asyncio.get_running_loop().create_future()
@@ -79,8 +85,14 @@ class MemoryQueue:
         self._close(entry, outcome)
         return True
 
+    async def present(self, ready: bool) -> None:
+        self._worker_ready = ready  # not forgotten with time: this worker cannot vanish without the queue
+
     async def depth(self) -> int:
         return len(self._waiting)
+
+    async def close(self) -> None:
+        pass
 
     def _entry_of(self, lease: Lease) -> _Entry | None:
         """The leased job's entry; None if the lease was lost or the job is no longer wanted."""
@@ -150,7 +162,7 @@ class MemoryQueue:
                 continue
             if entry.job.attempt >= self._max_attempts:
                 detail = f"no worker finished the picture in {self._max_attempts} attempts"
-                self._close(entry, Failure(Reason.FAILED, detail))
+                self._close(entry, Failure(Reason.DEAD, detail))
                 continue
             entry.job = replace(entry.job, attempt=entry.job.attempt + 1)
             entry.fence = 0

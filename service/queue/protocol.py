@@ -1,10 +1,13 @@
 """What gateway and worker ask of the queue between them.
 
-    gateway:  admit -> result (or cancel)
-    worker:   lease -> renew, renew, ... -> finish
+    gateway:  admit -> result (or cancel), while `listen` runs
+    worker:   lease -> renew, renew, ... -> finish, and `present` all the while
 
 Execution is at least once: a lease that is not renewed in time passes to another worker, with the
 job's next attempt. The answer is visible exactly once: `finish` by a lost lease is fenced.
+
+Every instant is one of this process's monotonic clock. A queue between processes, whose clocks have
+nothing in common, translates where a job enters and where it leaves.
 """
 
 from collections.abc import Sequence
@@ -23,8 +26,8 @@ class Job:
     Attributes:
         id: unique.
         pixels: the model's input, uint8 [H, W, 3].
-        deadline: instant on the queue's clock after which nobody wants the answer.
-        admitted_at: instant on the same clock.
+        deadline: instant after which nobody wants the answer.
+        admitted_at: instant of its admission.
         attempt: how many leases there have been, from 1.
     """
 
@@ -60,9 +63,15 @@ class Answer:
 
 
 class Reason(StrEnum):
-    """Why there is no answer."""
+    """Why there is no answer.
 
-    FAILED = "failed"
+    DEAD: the model has none for this picture, or every worker that tried it died; the job is set
+        aside as a dead letter.
+    EXPIRED: the deadline passed.
+    UNAVAILABLE: the backend can serve nobody now.
+    """
+
+    DEAD = "dead"
     EXPIRED = "expired"
     UNAVAILABLE = "unavailable"
 
@@ -79,10 +88,23 @@ Outcome = Answer | Failure
 
 
 class Queue(Protocol):
-    """Jobs in order of admission, at most a counted capacity of them admitted and not finished."""
+    """Jobs in order of admission, at most a counted capacity of them admitted and not finished.
+
+    The worker's methods never fail for a queue that is out of reach: `lease` waits until it is
+    back, `finish` tries until the job's deadline, and `renew` takes leases to be held that it cannot
+    ask about. The gateway's raise Unavailable at once, for somebody is waiting.
+    """
+
+    async def listen(self) -> None:
+        """Receive outcomes for `result` until cancelled; whatever escapes is a defect."""
+        ...
 
     async def admit(self, job: Job) -> None:
-        """Take a job. Raises Overloaded when the capacity is reached, Unavailable when the queue is."""
+        """Take a job.
+
+        Raises Overloaded when the capacity is reached, Unavailable when the queue is out of reach or
+        no worker is present that is ready.
+        """
         ...
 
     async def result(self, job: Job) -> Outcome:
@@ -108,6 +130,17 @@ class Queue(Protocol):
         """Store the outcome; False if it was fenced: the lease was lost or the job is no longer wanted."""
         ...
 
+    async def present(self, ready: bool) -> None:
+        """Tell gateways that this worker is here, and whether it is ready.
+
+        One that does not repeat it within a lease is taken to be gone.
+        """
+        ...
+
     async def depth(self) -> int:
-        """Jobs that wait for a lease."""
+        """Jobs that wait for a lease. Raises Unavailable when the queue is out of reach."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
         ...

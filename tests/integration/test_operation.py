@@ -119,7 +119,7 @@ def test_poison_stays_alone(tmp_path: Path, together: ThreadPoolExecutor) -> Non
         answers = list(together.map(server.score, pictures))
         assert [response.status_code for response in answers] == [500 if p is BLACK else 200 for p in pictures]
         assert answers[7].json()["type"] == "urn:clicv2:problem:inference-failed"
-        assert server.metric("clicv2_jobs_finished_total", outcome="failed") == 1
+        assert server.metric("clicv2_jobs_finished_total", outcome="dead") == 1
         assert server.score(PICTURE).status_code == 200
         server.assert_metrics_add_up()
 

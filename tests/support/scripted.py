@@ -21,6 +21,11 @@ class ScriptedBackend:
         self.slots = slots
         self.call_s = call_s
         self.calls: list[list[int]] = []
+        self.healthy = True
+
+    async def heal(self) -> None:
+        while not self.healthy:
+            await asyncio.sleep(0.01)
 
     async def infer(self, images: Pixels) -> Predictions:
         marks = [int(image.flat[0]) for image in images]
@@ -33,6 +38,7 @@ class ScriptedBackend:
         size = len(marks) - (self.BAD_SHAPE in marks)
         score = np.array([np.nan if mark == self.NAN else mark / 250 for mark in marks][:size], np.float32)
         return Predictions(
+            self.manifest.version,
             score,
             np.zeros(size, np.float32),
             np.zeros((size, *self.manifest.grid), np.float32),

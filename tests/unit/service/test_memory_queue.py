@@ -12,7 +12,7 @@ from service.queue.protocol import Answer, Failure, Job, Reason
 pytestmark = pytest.mark.anyio
 
 EMPTY = np.zeros(0, np.float32)
-ANSWER = Answer(Prediction(0.5, 0.5, EMPTY, EMPTY), 0.0)
+ANSWER = Answer(Prediction(1, 0.5, 0.5, EMPTY, EMPTY), 0.0)
 LEASE_S = 0.1
 
 
@@ -27,6 +27,7 @@ def make_job(name: str, deadline_s: float = 5.0) -> Job:
 
 async def admitted(queue: MemoryQueue, *names: str) -> list[Job]:
     jobs = [make_job(name) for name in names]
+    await queue.present(True)
     for job in jobs:
         await queue.admit(job)
     return jobs
@@ -62,7 +63,7 @@ async def test_what_is_finished_is_finished_once() -> None:
     (job,) = await admitted(queue, "a")
     (lease,) = await queue.lease(1)
     assert await queue.finish(lease, ANSWER)
-    assert not await queue.finish(lease, Failure(Reason.FAILED, "again"))
+    assert not await queue.finish(lease, Failure(Reason.DEAD, "again"))
     assert await queue.result(job) is ANSWER
 
 
@@ -185,7 +186,7 @@ async def test_a_lost_lease_passes_on_and_is_fenced() -> None:
     assert (second.job.id, second.job.attempt) == ("a", 2)
     assert second.fence > lost.fence
     assert not await queue.renew([lost])
-    assert not await queue.finish(lost, Failure(Reason.FAILED, "too late"))
+    assert not await queue.finish(lost, Failure(Reason.DEAD, "too late"))
     assert await queue.finish(second, ANSWER)
     assert await queue.result(job) is ANSWER
 
@@ -207,5 +208,5 @@ async def test_after_the_last_attempt_it_is_given_up() -> None:
         assert await queue.lease(1, time.monotonic() + 1)
     outcome = await queue.result(job)
     assert isinstance(outcome, Failure)
-    assert outcome.reason is Reason.FAILED
+    assert outcome.reason is Reason.DEAD
     assert "2 attempts" in outcome.detail

@@ -10,6 +10,7 @@ from service.prediction import BadOutput, Predictions
 def predictions(manifest: Manifest, size: int = 3) -> Predictions:
     rng = np.random.default_rng(0)
     return Predictions(
+        1,
         rng.random(size, np.float32),
         rng.random(size, np.float32),
         rng.standard_normal((size, *manifest.grid), np.float32),

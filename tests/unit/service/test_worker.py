@@ -38,6 +38,7 @@ async def working(queue: MemoryQueue, backend: ScriptedBackend, max_size: int = 
 async def admit(queue: MemoryQueue, *marks: int, deadline_s: float = 5.0) -> list[Job]:
     now = time.monotonic()
     jobs = [Job(f"{number}", pixels(mark), now + deadline_s, now) for number, mark in enumerate(marks)]
+    await queue.present(True)
     for job in jobs:
         await queue.admit(job)
     return jobs
@@ -71,7 +72,7 @@ async def test_poison_fails_alone(scripted: ScriptedBackend, poison: int, positi
     async with working(queue, scripted):
         outcomes = await results(queue, jobs)
         assert [reason(outcome) for outcome in outcomes] == [
-            Reason.FAILED if mark == poison else None for mark in marks
+            Reason.DEAD if mark == poison else None for mark in marks
         ]
         assert len(scripted.calls) <= 1 + 10
         (after,) = await results(queue, await admit(queue, 1))
