@@ -133,22 +133,35 @@ class ModelVersion:
         return self.folder / MODEL_FILE
 
 
+def versions(model: Path) -> list[int]:
+    """The numbers of the versions in a model's folder, lowest first."""
+    return sorted(int(d.name) for d in model.glob("*") if re.fullmatch(r"[1-9]\d*", d.name))
+
+
+def find_version(model: Path, version: int | None = None) -> ModelVersion:
+    """Find a version (None: the highest) of the model in `model` and read its manifest, but not its file.
+
+    Raises ContractError when it is missing, or made for other preprocessing.
+    """
+    found = versions(model)
+    if not found:
+        raise ContractError(f"no model version in {model.resolve()} (expected {model / '1' / MODEL_FILE})")
+    if version is not None and version not in found:
+        raise ContractError(f"{model} has versions {found}, not {version}")
+    folder = model / str(found[-1] if version is None else version)
+    return ModelVersion(folder, Manifest.load(folder / MANIFEST_FILE))
+
+
 def open_version(model: Path, version: int | None = None) -> ModelVersion:
-    """Find a version (None: the highest) of the model in `model` and check it against its manifest.
+    """`find_version`, and check the model's file against the manifest.
 
     Raises ContractError when it is missing, altered since export, or made for other preprocessing.
     """
-    versions = sorted(int(d.name) for d in model.glob("*") if re.fullmatch(r"[1-9]\d*", d.name))
-    if not versions:
-        raise ContractError(f"no model version in {model.resolve()} (expected {model / '1' / MODEL_FILE})")
-    if version is not None and version not in versions:
-        raise ContractError(f"{model} has versions {versions}, not {version}")
-    folder = model / str(versions[-1] if version is None else version)
-    manifest = Manifest.load(folder / MANIFEST_FILE)
+    found = find_version(model, version)
     try:
-        digest = hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest()
+        digest = hashlib.sha256(found.model_file.read_bytes()).hexdigest()
     except OSError as error:
-        raise ContractError(f"model {folder}: {error}") from error
-    if digest != manifest.sha256:
-        raise ContractError(f"{folder / MODEL_FILE} is not the file that its manifest describes (sha256 {digest})")
-    return ModelVersion(folder, manifest)
+        raise ContractError(f"model {found.folder}: {error}") from error
+    if digest != found.manifest.sha256:
+        raise ContractError(f"{found.model_file} is not the file that its manifest describes (sha256 {digest})")
+    return found

@@ -1,4 +1,10 @@
-"""The composition root: which queue, which backend, and how everything is put together."""
+"""The composition root: which queue, which backend, and how everything is put together.
+
+    embedded (the default)   gateway and worker in one process, a queue in its memory
+    over Redis               gateways, and workers in processes of their own
+
+Either kind of worker runs the model on ONNX Runtime in its own process, or asks Triton.
+"""
 
 import asyncio
 import signal
@@ -14,9 +20,9 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from clicv2 import contract
-from service.backend.onnx import OnnxBackend
 from service.backend.protocol import Backend
 from service.batcher import BatchLimits
+from service.catalog import Catalog
 from service.door import Door
 from service.health import Readiness, Supervisor
 from service.metrics import Metrics
@@ -31,10 +37,15 @@ from service.worker import Worker
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Everything that scores pictures, put together but not running."""
+    """A gateway put together but not running, and in the embedded default its worker too.
+
+    Attributes:
+        backend: None where workers are processes of their own.
+    """
 
     settings: Settings
-    backend: Backend
+    catalog: Catalog
+    backend: Backend | None
     queue: Queue
     pool: ThreadPoolExecutor
     metrics: Metrics
@@ -44,58 +55,86 @@ class Service:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Keep the worker running meanwhile."""
-        watching = asyncio.create_task(self.supervisor.watch(), name="supervisor")
+        """Keep the queue's ear, and the worker if there is one, running meanwhile."""
         try:
-            yield
+            async with _watched(self.supervisor):
+                yield
         finally:
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
-            await self.backend.close()
+            await self.queue.close()
+            if self.backend:
+                await self.backend.close()
             self.pool.shutdown(wait=False, cancel_futures=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """A worker in a process of its own, put together but not running."""
+
+    settings: Settings
+    backend: Backend
+    queue: Queue
+    metrics: Metrics
+    worker: Worker
+    supervisor: Supervisor
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep the worker running meanwhile."""
+        try:
+            async with _watched(self.supervisor):
+                yield
+        finally:
+            await self.queue.close()
+            await self.backend.close()
+
+
 def build(settings: Settings) -> Service:
-    """The embedded service: memory queue and ONNX Runtime, all in this process. Raises ContractError."""
-    version = contract.open_version(settings.model_repository / settings.model, settings.model_version)
-    backend = OnnxBackend(version, settings.threads)
-    queue = MemoryQueue(
-        capacity=settings.max_in_flight,
-        lease_s=settings.lease_s,
-        max_attempts=settings.max_attempts,
-        clock=time.monotonic,
-    )
-    return assemble(settings, queue, backend)
+    """A gateway over Redis if the settings name one, else the embedded service. Raises ContractError."""
+    if settings.redis_url:
+        return assemble(settings, _catalog(settings), _redis_queue(settings, settings.redis_url), None)
+    return assemble(settings, _catalog(settings), _memory_queue(settings), _backend(settings))
 
 
-def assemble(settings: Settings, queue: Queue, backend: Backend) -> Service:
-    """The same around any queue and backend."""
-    metrics = Metrics()
+def build_worker(settings: Settings) -> Workplace:
+    """A worker that leases from Redis. Raises ContractError, or ValueError when the settings name no Redis."""
+    if not settings.redis_url:
+        raise ValueError("a worker of its own needs a queue that others reach: set CLICV2_REDIS_URL")
+    queue = _redis_queue(settings, settings.redis_url)
+    backend, metrics = _backend(settings), Metrics()
     metrics.serves(backend.manifest)
+    worker = _worker(settings, queue, backend, metrics)
+    return Workplace(settings, backend, queue, metrics, worker, Supervisor(worker.run, _end_process))
+
+
+def assemble(settings: Settings, catalog: Catalog, queue: Queue, backend: Backend | None) -> Service:
+    """The gateway around any queue, with a worker inside if there is a backend."""
+    metrics = Metrics()
+    metrics.serves(catalog.current)
     pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="decode")
-    worker = Worker(
-        queue,
-        backend,
-        metrics,
-        BatchLimits(settings.max_batch_size, settings.max_batch_delay_s, backend.slots),
-        renew_every_s=settings.lease_s / 3,
-    )
+    worker = _worker(settings, queue, backend, metrics) if backend else None
+
+    async def run() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(queue.listen(), name="listen for answers")
+            if worker:
+                tasks.create_task(worker.run(), name="worker")
+
     return Service(
         settings=settings,
+        catalog=catalog,
         backend=backend,
         queue=queue,
         pool=pool,
         metrics=metrics,
         door=Door(settings.max_in_flight),
-        scorer=Scorer(pool, queue, metrics, backend.manifest.preprocess, settings.limits),
-        supervisor=Supervisor(worker.run, give_up=partial(signal.raise_signal, signal.SIGTERM)),
+        scorer=Scorer(pool, queue, metrics, catalog, settings.limits),
+        supervisor=Supervisor(run, _end_process),
     )
 
 
 def create_app(service: Service) -> FastAPI:
     """HTTP in front of a service, which runs from the application's start to its end."""
-    settings, manifest = service.settings, service.backend.manifest
+    settings = service.settings
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -112,15 +151,105 @@ def create_app(service: Service) -> FastAPI:
     readiness = Readiness(
         service.door,
         service.scorer,
-        manifest.preprocess,
+        service.catalog.preprocess,
         ready_for_s=settings.ready_for_s,
         deadline_s=settings.ready_deadline_s,
     )
-    app.include_router(
-        complexity.routes(service.door, service.scorer, service.pool, manifest, service.metrics, settings)
-    )
-    app.include_router(models.routes(manifest))
+    app.include_router(complexity.routes(service.door, service.scorer, service.pool, service.metrics, settings))
+    app.include_router(models.routes(service.catalog))
     app.include_router(operations.routes(service.supervisor, readiness, service.queue, service.metrics))
     problems.install(app, service.metrics)
     app.add_middleware(Edge, metrics=service.metrics)
     return app
+
+
+def create_worker_app(workplace: Workplace) -> FastAPI:
+    """A worker's own /livez, /readyz and /metrics; it runs from the application's start to its end."""
+    settings = workplace.settings
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with workplace.running():
+            yield
+
+    app = FastAPI(
+        title="CLICv2 worker", version=version("clicv2-complexity"), docs_url=None, redoc_url=None, lifespan=lifespan
+    )
+    readiness = Readiness(
+        workplace.worker,
+        workplace.worker,
+        workplace.backend.manifest.preprocess,
+        ready_for_s=settings.ready_for_s,
+        deadline_s=settings.ready_deadline_s,
+    )
+    app.include_router(operations.routes(workplace.supervisor, readiness, workplace.queue, workplace.metrics))
+    problems.install(app, workplace.metrics)
+    app.add_middleware(Edge, metrics=workplace.metrics)
+    return app
+
+
+@asynccontextmanager
+async def _watched(supervisor: Supervisor) -> AsyncIterator[None]:
+    watching = asyncio.create_task(supervisor.watch(), name="supervisor")
+    try:
+        yield
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+
+
+def _worker(settings: Settings, queue: Queue, backend: Backend, metrics: Metrics) -> Worker:
+    limits = BatchLimits(settings.max_batch_size, settings.max_batch_delay_s, backend.slots)
+    return Worker(queue, backend, metrics, limits, renew_every_s=settings.lease_s / 3)
+
+
+def _catalog(settings: Settings) -> Catalog:
+    return Catalog(settings.model_repository / settings.model, settings.model_version)
+
+
+# What is imported below is installed only where it is used: see the extras in pyproject.toml.
+
+
+def _backend(settings: Settings) -> Backend:
+    model = settings.model_repository / settings.model
+    if settings.triton_url:
+        from service.backend.triton import TritonBackend
+
+        return TritonBackend(
+            settings.triton_url,
+            model,
+            version=settings.model_version,
+            calls=settings.triton_calls,
+            timeout_s=settings.backend_timeout_s,
+        )
+    from service.backend.onnx import OnnxBackend
+
+    return OnnxBackend(contract.open_version(model, settings.model_version), settings.threads)
+
+
+def _memory_queue(settings: Settings) -> MemoryQueue:
+    return MemoryQueue(
+        capacity=settings.max_in_flight,
+        lease_s=settings.lease_s,
+        max_attempts=settings.max_attempts,
+        clock=time.monotonic,
+    )
+
+
+def _redis_queue(settings: Settings, url: str) -> Queue:
+    from service.queue.redis import RedisQueue
+
+    return RedisQueue(
+        url,
+        prefix=settings.queue_name,
+        capacity=settings.queue_capacity,
+        lease_s=settings.lease_s,
+        max_attempts=settings.max_attempts,
+        result_ttl_s=settings.result_ttl_s,
+        dead_letters=settings.dead_letters,
+        timeout_s=settings.redis_timeout_s,
+    )
+
+
+_end_process = partial(signal.raise_signal, signal.SIGTERM)

@@ -1,23 +1,28 @@
-"""Console script `clicv2`: serve over HTTP, or score files here."""
+"""Console script `clicv2`: serve over HTTP, work for gateways, or score files here."""
 
 import asyncio
 import json
 import logging
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from clicv2.errors import ContractError, ImageError
-from service.app import Service, build, create_app
+from clicv2.errors import ImageError
+from service.app import Service, build, build_worker, create_app, create_worker_app
+from service.commands import models
+from service.commands.common import or_exit, read_settings
 from service.errors import ServiceError
 from service.scoring import Scored
 from service.server import make_server
 from service.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="How visually complex a picture is, and where.")
+
+app.add_typer(models.app, name="models")
 
 Repository = Annotated[Path | None, typer.Option(help="Folder NAME/VERSION/model.onnx.", show_default=False)]
 
@@ -29,11 +34,25 @@ def serve(
     model_repository: Repository = None,
 ) -> None:
     """Answer HTTP requests until SIGTERM. All settings come from the environment; the options go before it."""
-    service = _build(host=host, port=port, model_repository=model_repository)
+    service = or_exit(partial(build, read_settings(host=host, port=port, model_repository=model_repository)))
     make_server(create_app(service), service.door, service.settings).run()
     # Not `raise Exit`: Python would wait for the pools' threads, and a native call that hangs never ends.
     logging.shutdown()
     os._exit(0 if service.supervisor.alive else 1)
+
+
+@app.command()
+def worker(
+    host: Annotated[str | None, typer.Option(help="Address of /readyz and /metrics.", show_default=False)] = None,
+    port: Annotated[int | None, typer.Option(help="Port of /readyz and /metrics.", show_default=False)] = None,
+    model_repository: Repository = None,
+) -> None:
+    """Score what gateways put into Redis (CLICV2_REDIS_URL) until SIGTERM."""
+    settings = read_settings(host=host, port=port, model_repository=model_repository)
+    workplace = or_exit(partial(build_worker, settings))
+    make_server(create_worker_app(workplace), workplace.worker, settings).run()
+    logging.shutdown()
+    os._exit(0 if workplace.supervisor.alive else 1)  # see `serve`
 
 
 @app.command()
@@ -43,7 +62,7 @@ def score(
     model_repository: Repository = None,
 ) -> None:
     """Score pictures on this machine, by the very road that the service uses."""
-    service = _build(model_repository=model_repository)
+    service = or_exit(partial(build, _embedded(read_settings(model_repository=model_repository))))
     failed = False
     for path, result in asyncio.run(_score_all(service, paths)):
         failed |= isinstance(result, Exception)
@@ -56,14 +75,9 @@ def main() -> None:
     app()
 
 
-def _build(**options: object) -> Service:
-    """The service by environment and options; ends the process with a message if it cannot be."""
-    given = {name: value for name, value in options.items() if value is not None}
-    try:
-        return build(Settings(**given))  # type: ignore[arg-type]  # pydantic checks them
-    except (ContractError, ValueError) as error:
-        typer.echo(f"clicv2: {error}", err=True)
-        raise typer.Exit(2) from None
+def _embedded(settings: Settings) -> Settings:
+    """The same without other servers: a picture at hand is scored here, whatever the service of this machine uses."""
+    return settings.model_copy(update={"redis_url": None, "triton_url": None})
 
 
 async def _score_all(service: Service, paths: list[Path]) -> list[tuple[Path, Scored | Exception]]:

@@ -13,13 +13,16 @@ class Door:
 
     Attributes:
         in_flight: how many are inside.
-        draining: set it, and no new request is let in.
+        draining: no new request is let in.
     """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self.in_flight = 0
         self.draining = False
+
+    def drain(self) -> None:
+        self.draining = True
 
     def check(self) -> None:
         """For a request that begins: raises Draining or Overloaded if it could not enter now."""

@@ -5,14 +5,13 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import numpy as np
 
 from clicv2.imaging import Pixels
 from clicv2.spec import PreprocessSpec
-from service.door import Door
 from service.errors import Draining, NotReady, ServiceError
-from service.scoring import Scorer
 
 log = logging.getLogger(__name__)
 
@@ -62,13 +61,35 @@ class Supervisor:
             await asyncio.sleep(RESTART_DELAY_S)
 
 
+class Drained(Protocol):
+    """Whatever takes nothing new once it drains."""
+
+    @property
+    def draining(self) -> bool: ...
+
+
+class Road(Protocol):
+    """The road that pictures take.
+
+    Attributes:
+        answered_at: instant of the last answer to anybody.
+    """
+
+    @property
+    def answered_at(self) -> float: ...
+
+    async def prove(self, pixels: Pixels, deadline: float) -> None:
+        """Take a picture along it by `deadline`. Raises ServiceError."""
+        ...
+
+
 class Readiness:
-    """Ready means: a picture has just gone through queue, worker and backend, a caller's or our own."""
+    """Ready means: a picture has just gone the whole road and was answered, a caller's or our own."""
 
     def __init__(
         self,
-        door: Door,
-        scorer: Scorer,
+        door: Drained,
+        road: Road,
         spec: PreprocessSpec,
         *,
         ready_for_s: float,
@@ -76,7 +97,7 @@ class Readiness:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._door = door
-        self._scorer = scorer
+        self._road = road
         self._picture = _golden_picture(spec)
         self._ready_for_s = ready_for_s
         self._deadline_s = deadline_s
@@ -91,7 +112,7 @@ class Readiness:
             raise Draining
         async with self._lock:  # one probe at a time, whose finding the others share
             now = self._clock()
-            if now - self._scorer.answered_at < self._ready_for_s:
+            if now - self._road.answered_at < self._ready_for_s:
                 return
             if now - self._failed_at >= self._ready_for_s:
                 await self._probe(now)
@@ -100,7 +121,7 @@ class Readiness:
 
     async def _probe(self, now: float) -> None:
         try:
-            await self._scorer.infer(self._picture, now + self._deadline_s)
+            await self._road.prove(self._picture, now + self._deadline_s)
             self._failure = ""
         except ServiceError as error:
             self._failed_at = self._clock()

@@ -4,7 +4,7 @@ admitted = answered + failed + expired + cancelled + dead + in flight      (exac
 """
 
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -20,6 +20,14 @@ Ending = Literal["answered", "failed", "expired", "cancelled", "dead"]
 # From below a lone inference to the deadline, a factor of about two apart.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _BATCH = (1, 2, 4, 8, 16, 32, 64)
+
+
+def _version_or_none(package: str) -> str:
+    """A gateway that leaves the model to workers has none."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
 
 
 class Metrics:
@@ -59,7 +67,7 @@ class Metrics:
             registry=registry,
         )
         Gauge("clicv2_build_info", "What serves.", ("version", "python", "onnxruntime"), registry=registry).labels(
-            version("clicv2-complexity"), platform.python_version(), version("onnxruntime")
+            version("clicv2-complexity"), platform.python_version(), _version_or_none("onnxruntime")
         ).set(1)
         for ending in ("answered", "failed", "expired", "cancelled", "dead"):
             self._finished.labels(ending)  # so that each is there, as 0, before it happens

@@ -7,9 +7,10 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from secrets import token_hex
 
+from clicv2.contract import Manifest
 from clicv2.headers import Limits
 from clicv2.imaging import Pixels
-from clicv2.spec import PreprocessSpec
+from service.catalog import Catalog
 from service.decoding import Decoded, decode, off_loop
 from service.errors import DeadlineExceeded, InferenceFailed, Unavailable
 from service.metrics import Ending, Metrics
@@ -30,9 +31,14 @@ _ERRORS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """A picture with its answer; `queue_s` is what the answer took beyond the backend call."""
+    """A picture with its answer; `queue_s` is what the answer took beyond the backend call.
+
+    Attributes:
+        manifest: of the model version that answered.
+    """
 
     id: str
+    manifest: Manifest
     decoded: Decoded
     prediction: Prediction
     decode_s: float
@@ -52,7 +58,7 @@ class Scorer:
         pool: Executor,
         queue: Queue,
         metrics: Metrics,
-        spec: PreprocessSpec,
+        catalog: Catalog,
         limits: Limits,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -61,7 +67,7 @@ class Scorer:
         self._pool = pool
         self._queue = queue
         self._metrics = metrics
-        self._spec = spec
+        self._catalog = catalog
         self._limits = limits
         self._clock = clock
 
@@ -71,19 +77,26 @@ class Scorer:
         Raises ImageError, Overloaded, Unavailable, DeadlineExceeded, InferenceFailed.
         """
         started = self._clock()
-        decoded = await off_loop(self._pool, deadline - started, decode, data, self._spec, self._limits, preview_side)
+        spec = self._catalog.preprocess
+        decoded = await off_loop(self._pool, deadline - started, decode, data, spec, self._limits, preview_side)
         decoded_at = self._clock()
-        job_id, answer = await self.infer(decoded.pixels, deadline)
+        job_id, answer = await self._infer(decoded.pixels, deadline)
+        manifest = self._catalog.answered(answer.prediction.version)
         waited_s = self._clock() - decoded_at - answer.inference_s
         self._metrics.took("decode", decoded_at - started)
         self._metrics.took("queue", waited_s)
-        return Scored(job_id, decoded, answer.prediction, decoded_at - started, waited_s, answer.inference_s)
+        return Scored(job_id, manifest, decoded, answer.prediction, decoded_at - started, waited_s, answer.inference_s)
 
-    async def infer(self, pixels: Pixels, deadline: float) -> tuple[str, Answer]:
-        """Take one model input, uint8 [H, W, 3], through queue, worker and backend; returns the job's id too.
+    async def prove(self, pixels: Pixels, deadline: float) -> None:
+        """Take one model input, uint8 [H, W, 3], through queue, worker and backend.
 
         Raises Overloaded, Unavailable, DeadlineExceeded, InferenceFailed.
         """
+        _, answer = await self._infer(pixels, deadline)
+        self._catalog.answered(answer.prediction.version)
+
+    async def _infer(self, pixels: Pixels, deadline: float) -> tuple[str, Answer]:
+        """`prove`; returns the job's id and its answer."""
         job = Job(token_hex(16), pixels, deadline, self._clock())
         await self._queue.admit(job)
         self._metrics.admitted()

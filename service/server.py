@@ -2,26 +2,37 @@
 
 import time
 from types import FrameType
+from typing import Protocol
 
 import uvicorn
 from fastapi import FastAPI
 
-from service.door import Door
 from service.settings import Settings
 
 # After the drain, how long uploads that are still under way may take. With the longest drain: below 20 s.
 UPLOADS_S = 3
 
 
+class Drains(Protocol):
+    """What ends before the port closes: the gateway's door, or a worker."""
+
+    @property
+    def in_flight(self) -> int: ...
+
+    def drain(self) -> None:
+        """Take nothing new."""
+        ...
+
+
 class DrainingServer(uvicorn.Server):
-    """On the first signal the door refuses and /readyz says so; the port closes once those inside have gone.
+    """On the first signal nothing new is taken and /readyz says so; the port closes once what is inside has gone.
 
     A second signal ends it at once.
     """
 
-    def __init__(self, config: uvicorn.Config, door: Door, settings: Settings) -> None:
+    def __init__(self, config: uvicorn.Config, inside: Drains, settings: Settings) -> None:
         super().__init__(config)
-        self._door = door
+        self._inside = inside
         self._notice_s = settings.drain_notice_s
         self._timeout_s = settings.drain_timeout_s
         self._draining_since: float | None = None
@@ -30,7 +41,7 @@ class DrainingServer(uvicorn.Server):
         if self._draining_since is not None:
             super().handle_exit(sig, frame)
             return
-        self._door.draining = True
+        self._inside.drain()
         self._draining_since = time.monotonic()
 
     async def on_tick(self, counter: int) -> bool:
@@ -41,10 +52,10 @@ class DrainingServer(uvicorn.Server):
         if self._draining_since is None:
             return False
         drained_for = time.monotonic() - self._draining_since
-        return drained_for >= self._timeout_s or (drained_for >= self._notice_s and self._door.in_flight == 0)
+        return drained_for >= self._timeout_s or (drained_for >= self._notice_s and self._inside.in_flight == 0)
 
 
-def make_server(app: FastAPI, door: Door, settings: Settings) -> DrainingServer:
+def make_server(app: FastAPI, inside: Drains, settings: Settings) -> DrainingServer:
     """An HTTP server for the application, by the settings."""
     config = uvicorn.Config(
         app,
@@ -57,4 +68,4 @@ def make_server(app: FastAPI, door: Door, settings: Settings) -> DrainingServer:
         server_header=False,
         timeout_graceful_shutdown=UPLOADS_S,
     )
-    return DrainingServer(config, door, settings)
+    return DrainingServer(config, inside, settings)

@@ -78,8 +78,8 @@ class Settings(BaseSettings):
 
     max_in_flight: Count = Field(
         128,
-        description="Pictures between a complete upload and its answer; more are shed with 429. At 100 pictures a "
-        "second and two cores the last one waits about 1.3 s: well within the deadline, so admitting pays.",
+        description="Pictures between a complete upload and its answer in this process; more are shed with 429. At 100 "
+        "a second and two cores the last one waits about 1.3 s: well within the deadline, so admitting pays.",
     )
     deadline_s: Seconds = Field(
         10.0, description="From a request's first byte to its answer. People give up on a page after about ten seconds."
@@ -89,6 +89,43 @@ class Settings(BaseSettings):
     )
     max_attempts: Count = Field(
         3, description="Leases a job may have. Its third worker in a row to die is taken to die of the job."
+    )
+
+    redis_url: str | None = Field(
+        None,
+        repr=False,  # it may hold a password
+        description="redis://[[user]:password@]host[:port][/database] of the queue that gateways and workers share. "
+        "None: a queue in memory and a worker in this process, which is all that one machine needs.",
+    )
+    redis_timeout_s: Seconds = Field(
+        0.2, description="Longest wait for Redis, which takes 0.1 ms: a caller is told within 250 ms that it is down."
+    )
+    queue_name: str = Field(
+        "clicv2",
+        pattern=r"^[\w.-]+$",
+        description="First part of every key in Redis. Two services may share one Redis.",
+    )
+    queue_capacity: Count = Field(
+        1024,
+        description="Jobs in Redis, of all gateways together; more are shed with 429. Each holds its pixels, 0.2 MB.",
+    )
+    result_ttl_s: Seconds = Field(
+        300.0, description="How long Redis keeps an answer for a caller who asks again. Minutes: longer than any retry."
+    )
+    dead_letters: int = Field(
+        1000,
+        ge=0,
+        description="Jobs set aside after their last attempt, to be examined; each holds its pixels, 0.2 MB.",
+    )
+
+    triton_url: str | None = Field(
+        None, description="host:port of Triton's gRPC. None: ONNX Runtime in this process, which needs no other server."
+    )
+    triton_calls: Count = Field(
+        4, description="Batches on their way to Triton at once: one is computed, the others keep it from waiting."
+    )
+    backend_timeout_s: Seconds = Field(
+        5.0, description="Longest wait for a batch while others are answered; well within a request's deadline."
     )
 
     max_batch_size: Count = Field(

@@ -6,16 +6,23 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from clicv2.imaging import Pixels
 from service import batcher
 from service.backend.protocol import Backend, BackendDown, BackendError
 from service.batcher import BatchLimits
+from service.errors import Unavailable
 from service.metrics import Metrics
-from service.prediction import BadOutput
+from service.prediction import BadOutput, Predictions
 from service.queue.protocol import Answer, Failure, Lease, Outcome, Queue, Reason
 
 
 class Worker:
-    """Runs until it is cancelled. Whatever escapes `run` is a defect, not a bad job or a bad backend."""
+    """Runs until it is cancelled. Whatever escapes `run` is a defect, not a bad job or a bad backend.
+
+    Attributes:
+        answered_at: instant of the backend's last answer, on `clock`; minus infinity before the first.
+        draining: it finishes what it has and leases nothing more.
+    """
 
     def __init__(
         self,
@@ -36,6 +43,28 @@ class Worker:
         self._turn = asyncio.Lock()  # one lane gathers at a time, or two would each wait to fill half a batch
         self._busy = 0  # lanes in a backend call
         self._held: dict[str, Lease] = {}  # what `_renew` renews
+        self._leasing: asyncio.Task[object] | None = None  # the lane that waits for jobs
+        self.answered_at = float("-inf")
+        self.draining = False
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._held)
+
+    def drain(self) -> None:
+        self.draining = True
+        if self._leasing is not None:
+            self._leasing.cancel()
+
+    async def prove(self, pixels: Pixels, deadline: float) -> None:
+        """Take one model input, uint8 [H, W, 3], through the backend. Raises Unavailable."""
+        try:
+            async with asyncio.timeout(deadline - self._clock()):
+                await self._infer(pixels[None])
+        except TimeoutError as error:
+            raise Unavailable("the backend did not answer in time") from error
+        except (BackendError, BadOutput) as error:
+            raise Unavailable(str(error)) from error
 
     async def run(self) -> None:
         self._held.clear()  # after a death: leases that nobody renews pass on
@@ -45,17 +74,18 @@ class Worker:
                 tasks.create_task(self._renew(), name="renew leases")
                 for number in range(self._limits.slots):
                     tasks.create_task(self._lane(), name=f"lane {number}")
+                # Whoever drains it ends the process; until then it renews what the lanes still work on.
         finally:
             await self._queue.present(False)
 
     async def _lane(self) -> None:
-        while True:
+        while not self.draining:
             async with self._turn:
                 # A backend that is down fails fast: still leasing, it would take the jobs of those that work.
                 if not self._backend.healthy:
                     await self._queue.present(False)
                     await self._backend.heal()
-                    await self._queue.present(True)
+                    await self._queue.present(not self.draining)
                 leases = await self._gather()
             self._busy += 1
             try:
@@ -66,19 +96,37 @@ class Worker:
                     self._held.pop(lease.job.id, None)
 
     async def _gather(self) -> Sequence[Lease]:
-        """Lease jobs until the batcher calls them a batch."""
+        """Lease jobs until the batcher calls them a batch; none when draining."""
         held: dict[str, Lease] = {}
-        while True:
+        while not self.draining:
             jobs = [lease.job for lease in held.values()]
-            decision = batcher.decide(
-                jobs, self._clock(), depth=await self._queue.depth(), busy=self._busy, limits=self._limits
-            )
+            depth = 0 if held else await self._depth()
+            decision = batcher.decide(jobs, self._clock(), depth=depth, busy=self._busy, limits=self._limits)
             for job in decision.expired:
                 await self._finish(held.pop(job.id), _EXPIRED)
             if decision.batch:
                 return [held[job.id] for job in decision.batch]
-            for lease in await self._queue.lease(decision.lease, decision.until):
+            for lease in await self._lease(decision.lease, decision.until):
                 held[lease.job.id] = self._held[lease.job.id] = lease
+        return list(held.values())
+
+    async def _depth(self) -> int:
+        try:
+            return await self._queue.depth()
+        except Unavailable:
+            return 0  # `lease` waits until the queue is back
+
+    async def _lease(self, at_most: int, until: float | None) -> Sequence[Lease]:
+        """The queue's `lease`, which a drain interrupts."""
+        self._leasing = task = asyncio.current_task()
+        try:
+            return await self._queue.lease(at_most, until)
+        except asyncio.CancelledError:
+            if self.draining and task is not None and task.uncancel() == 0:
+                return ()
+            raise
+        finally:
+            self._leasing = None
 
     async def _process(self, leases: Sequence[Lease]) -> None:
         """Infer and finish. A batch that fails is halved until the jobs that make it fail are alone."""
@@ -86,7 +134,7 @@ class Worker:
         if not leases:
             return
         try:
-            answers = await self._infer(leases)
+            answers = await self._answer(leases)
         except BackendDown as error:
             answers = [Failure(Reason.UNAVAILABLE, str(error))] * len(leases)
         except (BackendError, BadOutput) as error:
@@ -107,15 +155,13 @@ class Worker:
                 await self._finish(lease, _EXPIRED)
         return await self._queue.renew([lease for lease in leases if lease.job.deadline > now])
 
-    async def _infer(self, leases: Sequence[Lease]) -> list[Outcome]:
-        """One backend call. Raises BackendError or BadOutput if it fails as a whole."""
-        images = np.stack([lease.job.pixels for lease in leases])  # [B, H, W, 3]
+    async def _answer(self, leases: Sequence[Lease]) -> list[Outcome]:
+        """An outcome for each. Raises BackendError or BadOutput if the call fails as a whole."""
         started = self._clock()
-        predictions = await self._backend.infer(images)
+        predictions = await self._infer(np.stack([lease.job.pixels for lease in leases]))
         inference_s = self._clock() - started
         self._metrics.batch(len(leases))
         self._metrics.took("inference", inference_s)
-        predictions.check_shapes(len(leases), self._backend.manifest)
 
         def outcome(index: int) -> Outcome:
             try:
@@ -125,6 +171,13 @@ class Worker:
 
         return [outcome(index) for index in range(len(leases))]
 
+    async def _infer(self, images: Pixels) -> Predictions:
+        """One backend call, uint8 [B, H, W, 3]. Raises BackendError, or BadOutput for tensors of a wrong shape."""
+        predictions = await self._backend.infer(images)
+        predictions.check_shapes(len(images), self._backend.manifest)
+        self.answered_at = self._clock()
+        return predictions
+
     async def _finish(self, lease: Lease, outcome: Outcome) -> None:
         self._held.pop(lease.job.id, None)
         if not await self._queue.finish(lease, outcome):
@@ -133,7 +186,7 @@ class Worker:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(self._renew_every_s)
-            await self._queue.present(self._backend.healthy)
+            await self._queue.present(self._backend.healthy and not self.draining)
             await self._queue.renew(list(self._held.values()))
 
 

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from clicv2.contract import Manifest
 from clicv2.imaging import MEDIA_TYPES
 from service import rendering
 from service.decoding import off_loop
@@ -50,11 +49,8 @@ _OK = {
 }
 
 
-def routes(
-    door: Door, scorer: Scorer, pool: Executor, manifest: Manifest, metrics: Metrics, settings: Settings
-) -> APIRouter:
+def routes(door: Door, scorer: Scorer, pool: Executor, metrics: Metrics, settings: Settings) -> APIRouter:
     router = APIRouter(tags=["complexity"])
-    model = ModelName(name=manifest.name, version=manifest.version)
 
     @router.post(
         "/v1/complexity",
@@ -87,9 +83,9 @@ def routes(
                     metrics.took("render", time.monotonic() - answered)
 
         if form == "png" and picture:
-            return _png_response(scored, picture, manifest)
+            return _png_response(scored, picture)
         timings = _timings(scored, started, uploaded, answered)
-        return _json_response(scored, _heatmap(scored, picture, query), timings, model, manifest)
+        return _json_response(scored, _heatmap(scored, picture, query), timings)
 
     return router
 
@@ -112,16 +108,14 @@ def _timings(scored: Scored, started: float, uploaded: float, answered: float) -
     )
 
 
-def _json_response(
-    scored: Scored, heatmap: Grid | Rendering | None, timings: Timings, model: ModelName, manifest: Manifest
-) -> Response:
-    decoded, prediction = scored.decoded, scored.prediction
+def _json_response(scored: Scored, heatmap: Grid | Rendering | None, timings: Timings) -> Response:
+    decoded, prediction, manifest = scored.decoded, scored.prediction, scored.manifest
     answer = Complexity(
         id=scored.id,
         score=round(prediction.score, 6),
         percentile=round(manifest.percentile(prediction.score), 2),
         entropy=round(prediction.entropy, 6),
-        model=model,
+        model=ModelName(name=manifest.name, version=manifest.version),
         image=ImageFacts(
             width=decoded.width,
             height=decoded.height,
@@ -135,11 +129,11 @@ def _json_response(
     return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")
 
 
-def _png_response(scored: Scored, picture: Png, manifest: Manifest) -> Response:
+def _png_response(scored: Scored, picture: Png) -> Response:
     prediction = scored.prediction
     headers = {
         "X-Complexity-Score": f"{prediction.score:.6f}",
-        "X-Complexity-Percentile": f"{manifest.percentile(prediction.score):.2f}",
+        "X-Complexity-Percentile": f"{scored.manifest.percentile(prediction.score):.2f}",
         "X-Complexity-Entropy": f"{prediction.entropy:.6f}",
     }
     return Response(picture.data, headers=headers, media_type="image/png")

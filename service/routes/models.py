@@ -3,26 +3,26 @@
 from fastapi import APIRouter
 
 from clicv2.contract import Manifest
+from service.catalog import Catalog
 from service.errors import UnknownModel
 from service.routes.problems import responses
 from service.schemas import FigureFacts, ModelFacts, ModelList
 
 
-def routes(manifest: Manifest) -> APIRouter:
+def routes(catalog: Catalog) -> APIRouter:
     router = APIRouter(tags=["models"])
-    facts = _facts(manifest)
 
     @router.get("/v1/models", operation_id="list_models", summary="List the models that are served")
     async def list_models() -> ModelList:
-        return ModelList(models=[facts])
+        return ModelList(models=[_facts(catalog.current)])
 
     @router.get(
         "/v1/models/{name}", operation_id="get_model", summary="Describe a model", responses=responses(404, 422)
     )
     async def get_model(name: str) -> ModelFacts:
-        if name != facts.name:
-            raise UnknownModel(f"no model {name!r} is served, only {facts.name!r}")
-        return facts
+        if name != catalog.current.name:
+            raise UnknownModel(f"no model {name!r} is served, only {catalog.current.name!r}")
+        return _facts(catalog.current)
 
     return router
 

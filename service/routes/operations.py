@@ -1,9 +1,11 @@
 """GET /livez, /readyz, /metrics: for whoever operates the service."""
 
+import math
+
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 
-from service.errors import Unavailable
+from service.errors import ServiceError, Unavailable
 from service.health import Readiness, Supervisor
 from service.metrics import Metrics
 from service.queue.protocol import Queue
@@ -29,7 +31,10 @@ def routes(supervisor: Supervisor, readiness: Readiness, queue: Queue, metrics: 
 
     @router.get("/metrics", operation_id="metrics", summary="For Prometheus", response_class=Response)
     async def scrape(request: Request) -> Response:
-        metrics.queue_depth.set(await queue.depth())
+        try:
+            metrics.queue_depth.set(await queue.depth())
+        except ServiceError:  # a queue out of reach must not hide all the other figures
+            metrics.queue_depth.set(math.nan)
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(metrics.registry), headers={"Content-Type": content_type})
 

@@ -6,6 +6,7 @@ from scripted import ScriptedBackend
 
 from clicv2 import contract
 from clicv2.contract import Manifest
+from service.catalog import Catalog
 
 
 @pytest.fixture
@@ -21,6 +22,11 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def manifest(repository: Path) -> Manifest:
     return contract.open_version(repository / "clicv2").manifest
+
+
+@pytest.fixture
+def catalog(repository: Path) -> Catalog:
+    return Catalog(repository / "clicv2")
 
 
 @pytest.fixture

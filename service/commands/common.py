@@ -1,0 +1,26 @@
+"""What commands share: settings, and an end with a message instead of a traceback."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import typer
+
+from clicv2.errors import ContractError
+from service.settings import Settings
+
+ResultT = TypeVar("ResultT")
+
+
+def read_settings(**options: object) -> Settings:
+    """By environment, and by those options that were given; ends the process with a message if they make no sense."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return or_exit(lambda: Settings(**given))  # type: ignore[arg-type]  # pydantic checks them
+
+
+def or_exit(make: Callable[[], ResultT]) -> ResultT:
+    """What `make` makes; ends the process with a message if it cannot be made."""
+    try:
+        return make()
+    except (ContractError, ValueError) as error:
+        typer.echo(f"clicv2: {error}", err=True)
+        raise typer.Exit(2) from None

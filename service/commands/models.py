@@ -1,0 +1,83 @@
+"""`clicv2 models`: which versions there are, and which of them Triton serves."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from clicv2 import contract
+from clicv2.errors import ContractError
+from service.commands.common import read_settings
+from service.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Model versions: in the repository, and in Triton (CLICV2_TRITON_URL).")
+
+if TYPE_CHECKING:  # installed only where Triton is used
+    from service.registry import Registry
+
+ResultT = TypeVar("ResultT")
+
+
+@app.command(name="list")
+def list_versions() -> None:
+    """Every version in the repository, and its state in Triton if there is one."""
+    settings = read_settings()
+    states = _in_triton(settings, lambda registry: registry.list(settings.model)) if settings.triton_url else ()
+    state_of = {entry.version: f"{entry.state} {entry.reason}".strip() for entry in states}
+    for version in contract.versions(settings.model_repository / settings.model):
+        typer.echo(f"{settings.model} {version:>4}  {_facts(settings, version)}  {state_of.get(version, '')}".rstrip())
+
+
+@app.command()
+def load() -> None:
+    """Let Triton serve the newest version in its repository. Also undoes a pin. No request is lost."""
+    settings = read_settings()
+    _in_triton(settings, lambda registry: registry.load(settings.model))
+    typer.echo(f"{settings.model}: the newest version is served")
+
+
+@app.command()
+def pin(versions: Annotated[list[int], typer.Argument(min=1, help="Numbers, e.g. 1.")]) -> None:
+    """Let Triton serve these versions and no others, until it is restarted. No request is lost."""
+    settings = read_settings()
+    _in_triton(settings, lambda registry: registry.load(settings.model, versions))
+    typer.echo(f"{settings.model}: {', '.join(map(str, versions))} served")
+
+
+@app.command()
+def unload() -> None:
+    """Let Triton serve no version: every request is refused until one is loaded."""
+    settings = read_settings()
+    _in_triton(settings, lambda registry: registry.unload(settings.model))
+    typer.echo(f"{settings.model}: unloaded")
+
+
+def _facts(settings: Settings, version: int) -> str:
+    try:
+        manifest = contract.find_version(settings.model_repository / settings.model, version).manifest
+    except ContractError as error:
+        return f"unusable: {error}"
+    return f"{manifest.method}, preprocessing {manifest.fingerprint}, sha256 {manifest.sha256[:12]}"
+
+
+def _in_triton(settings: Settings, ask: Callable[["Registry"], Awaitable[ResultT]]) -> ResultT:
+    """Ask Triton; ends the process with a message if it cannot."""
+    if not settings.triton_url:
+        typer.echo("clicv2: which Triton? Set CLICV2_TRITON_URL to the host:port of its gRPC", err=True)
+        raise typer.Exit(2)
+    from service.registry import Registry
+    from service.triton_client import TritonClient, TritonError
+
+    async def run(url: str) -> ResultT:
+        client = TritonClient(url)
+        try:
+            return await ask(Registry(client))
+        finally:
+            await client.close()
+
+    try:
+        return asyncio.run(run(settings.triton_url))
+    except TritonError as error:
+        typer.echo(f"clicv2: {error}", err=True)
+        raise typer.Exit(1) from None
