@@ -5,14 +5,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 CODE := clicv2 service training tests bench docs
 
-.PHONY: help serve test lint format bench clean
+.PHONY: help redis-server serve test chaos lint format bench clean
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 serve: $(VENV)/.serve ## Install without torch and answer on 127.0.0.1:8000 (HOST, PORT)
 	$(BIN)/clicv2 serve
 
-test: $(VENV)/.dev ## Install all that the tests need, then run them
+test: $(VENV)/.dev $(VENV)/.triton redis-server ## Install all that the tests need, real servers included, then run them
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.dev ## Style, types, and who may import whom
@@ -30,6 +30,20 @@ bench: $(VENV)/.dev ## Measure the bare loop and the service, side by side in on
 
 clean: ## Remove the environment and everything generated
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+chaos: $(VENV)/.dev $(VENV)/.triton redis-server ## Kill, stop and replace processes under load, ten times as often as `make test` does
+	CHAOS_SCALE=10 $(BIN)/python -m pytest tests/chaos $(ARGS)
+
+redis-server:
+	@command -v redis-server >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server; } \
+	  || { echo "the tests need redis-server >= 6.2 on PATH"; exit 1; }
+
+# The real server, as NVIDIA packs it for Python; only its program is used.
+$(VENV)/.triton: | $(VENV)/bin/python
+	$(PIP) --no-deps --upgrade --target $(VENV)/triton nvidia-pytriton==0.7.0
+	cp $(VENV)/triton/pytriton/tritonserver/python_backend_stubs/3.11/triton_python_backend_stub \
+	  $(VENV)/triton/pytriton/tritonserver/backends/python/
+	@touch $@
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -222,6 +222,7 @@ def _backend(settings: Settings) -> Backend:
             version=settings.model_version,
             calls=settings.triton_calls,
             timeout_s=settings.backend_timeout_s,
+            stall_s=settings.backend_stall_s,
         )
     from service.backend.onnx import OnnxBackend
 

@@ -127,6 +127,11 @@ class Settings(BaseSettings):
     backend_timeout_s: Seconds = Field(
         5.0, description="Longest wait for a batch while others are answered; well within a request's deadline."
     )
+    backend_stall_s: Seconds = Field(
+        0.9,
+        description="Triton is taken to be down when it has answered nothing for so long: promised is within a second. "
+        "Must be above what a whole batch takes, so raise it with `max_batch_size` on a CPU.",
+    )
 
     max_batch_size: Count = Field(
         1,

@@ -1,4 +1,4 @@
-"""Checkpoint + readout -> one version of a model repository: model.onnx and its manifest.
+"""Checkpoint + readout -> one version of a model repository: model.onnx, its manifest, and what Triton needs.
 
 The exported graph is compared with torch on real and random images before anything is published;
 a version is written beside and renamed, so that a server never sees half of one.
@@ -21,8 +21,9 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from clicv2 import contract
+from clicv2 import contract, triton
 from clicv2.contract import Figure, Manifest
+from clicv2.errors import ContractError
 from clicv2.imaging import Pixels
 from clicv2.spec import PreprocessSpec
 from training import fit
@@ -44,6 +45,8 @@ TIMED_RUNS = 30
 FIT_FACTS = ("kind", "layers", "label_free", "finetuned", "ratings", "ratings_sha256", "ratings_images")
 # Real images in the comparison of torch and ONNX Runtime.
 PARITY_IMAGES = 8
+# Runs model.onnx in Triton's python backend; copied beside each version.
+TRITON_MODEL = Path(__file__).parent / "templates/triton_model.py"
 
 
 def export_run(
@@ -57,11 +60,13 @@ def export_run(
         images, table: ratings for the label-free figures; those of the score come from the fit's cross-validation.
 
     Raises FileExistsError: a version that was published is never changed; export the next one.
+    Raises ValueError when it does not fit to the model's other versions.
     """
     if target.exists():  # said before the minutes that scoring takes
         raise FileExistsError(f"{target} is published already: export the next version")
     checkpoint = Checkpoint.load(run)
     method = checkpoint.method()
+    check_kinship(target, checkpoint.recipe.input_spec, method.encoder.dim)
     model = ComplexityModel(method.encoder, method.label_free, *fit.load_readout(run / fit.FILE)).eval()
     report = json.loads((run / fit.REPORT).read_text())
     found = find_images(reference)
@@ -149,6 +154,24 @@ def seconds_per_image(path: Path, spec: PreprocessSpec) -> float:
     return float(np.median(times))
 
 
+def check_kinship(target: Path, spec: PreprocessSpec, embedding_size: int) -> None:
+    """Raises ValueError unless the model's other versions take and give the same tensors.
+
+    Whoever serves swaps versions under load: pictures that are prepared for one must do for the next, and
+    Triton has one config for all of them.
+    """
+    for path in sorted(target.parent.glob(f"[1-9]*/{contract.MANIFEST_FILE}")):
+        try:
+            other = Manifest.load(path)
+        except ContractError as error:
+            raise ValueError(f"{error}; export under another name, or remove that version") from error
+        if (other.fingerprint, other.embedding_size) != (spec.fingerprint(), embedding_size):
+            raise ValueError(
+                f"{path.parent} has the preprocessing {other.fingerprint} and embeddings of {other.embedding_size}, "
+                f"this one {spec.fingerprint()} and {embedding_size}: another model, to be exported under another name"
+            )
+
+
 def publish(
     model: ComplexityModel,
     recipe: Recipe,
@@ -167,9 +190,10 @@ def publish(
         reference: scores of the reference set, for percentiles.
         figures, data: what the manifest states.
 
-    Raises OSError when the version is there already.
+    Raises OSError when the version is there already, ValueError when it does not fit to the others.
     """
     spec = recipe.input_spec
+    check_kinship(target, spec, model.encoder.dim)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".export-", dir=target.parent))
     try:
@@ -203,9 +227,21 @@ def publish(
             sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
         )
         manifest.save(partial / contract.MANIFEST_FILE)
+        shutil.copyfile(TRITON_MODEL, partial / triton.PYTHON_MODEL)
+        _write_configs(manifest, target.parent)
         partial.chmod(0o755)  # mkdtemp's 0700 would lock other users' servers out
         partial.rename(target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return manifest
+
+
+def _write_configs(manifest: Manifest, model: Path) -> None:
+    """Each whole or not at all: a server may be reading."""
+    for name, text in triton.configs(manifest).items():
+        path = model / name
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)

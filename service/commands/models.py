@@ -30,19 +30,18 @@ def list_versions() -> None:
 
 
 @app.command()
-def load() -> None:
-    """Let Triton serve the newest version in its repository. Also undoes a pin. No request is lost."""
-    settings = read_settings()
-    _in_triton(settings, lambda registry: registry.load(settings.model))
-    typer.echo(f"{settings.model}: the newest version is served")
+def load(
+    version: Annotated[
+        list[int] | None, typer.Option(help="Serve this version and no other; repeat for several.", show_default=False)
+    ] = None,
+) -> None:
+    """Let Triton serve the newest version in its repository, or pin some. No request is lost.
 
-
-@app.command()
-def pin(versions: Annotated[list[int], typer.Argument(min=1, help="Numbers, e.g. 1.")]) -> None:
-    """Let Triton serve these versions and no others, until it is restarted. No request is lost."""
-    settings = read_settings()
-    _in_triton(settings, lambda registry: registry.load(settings.model, versions))
-    typer.echo(f"{settings.model}: {', '.join(map(str, versions))} served")
+    A pin lasts until the next `load`, or until Triton is restarted.
+    """
+    settings, pinned = read_settings(), version or []
+    _in_triton(settings, lambda registry: registry.load(settings.model, pinned))
+    typer.echo(f"{settings.model}: {' and '.join(map(str, pinned)) or 'the newest version'} is served")
 
 
 @app.command()

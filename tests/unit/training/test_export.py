@@ -1,7 +1,7 @@
 """fit -> evaluate -> export through the command line, and what the exported model promises."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +10,11 @@ import onnxruntime
 import pytest
 import torch
 
-from clicv2 import contract
+from clicv2 import contract, triton
 from clicv2.contract import Manifest
 from training import cli
 from training.checkpoint import Checkpoint
-from training.export import check_parity
+from training.export import TRITON_MODEL, check_kinship, check_parity
 from training.fit import FILE as READOUT
 from training.fit import load_readout
 from training.models.readout import ComplexityModel
@@ -82,6 +82,26 @@ def test_the_graph_carries_the_fingerprint_and_the_contracts_tensors(version: co
     assert (image.name, image.type, image.shape[1:]) == (contract.INPUT, "tensor(uint8)", [32, 32, 3])
     assert isinstance(image.shape[0], str)  # a free batch size
     assert tuple(output.name for output in session.get_outputs()) == contract.OUTPUTS
+
+
+def test_triton_finds_its_files(version: contract.ModelVersion) -> None:
+    model = version.folder.parent
+    for path, text in triton.configs(version.manifest).items():
+        assert (model / path).read_text() == text
+    assert (version.folder / triton.PYTHON_MODEL).read_bytes() == TRITON_MODEL.read_bytes()
+    assert not list(model.rglob("*.partial"))
+
+
+def test_versions_of_a_model_take_and_give_the_same(version: contract.ModelVersion) -> None:
+    spec, size = version.manifest.preprocess, version.manifest.embedding_size
+    following = version.folder.parent / "2"
+    check_kinship(following, spec, size)
+    for other in (replace(spec, width=48), replace(spec, background=(0, 0, 0))):
+        with pytest.raises(ValueError, match="another model"):
+            check_kinship(following, other, size)
+    with pytest.raises(ValueError, match="another model"):
+        check_kinship(following, spec, size + 1)
+    check_kinship(version.folder.parent.parent / "other/1", spec, size + 1)
 
 
 def test_outputs_keep_the_contract_at_any_batch_size(version: contract.ModelVersion) -> None:
@@ -163,7 +183,7 @@ def test_a_published_version_is_never_overwritten(
     assert exit_info.value.code == 2
     assert "published already" in capsys.readouterr().err
     assert (target / contract.MANIFEST_FILE).read_bytes() == before
-    assert [p.name for p in target.parent.iterdir()] == ["1"]
+    assert {p.name for p in target.parent.iterdir()} == {"1", "config.pbtxt", "configs"}
 
 
 def test_a_model_that_was_altered_is_refused(version: contract.ModelVersion, tmp_path: Path) -> None:

@@ -1,0 +1,348 @@
+"""The backend for production: Triton Inference Server over gRPC, behind a circuit breaker.
+
+Not proved, it is unhealthy: at first, and from a failure that says that the next call would fail too
+until a picture of the backend's own has been answered. So Triton may start later than its callers, die
+and come back, and one that prepares pictures otherwise than the model expects never becomes ready.
+
+What a failure means:
+    wrong request, model's error       BackendError: with other pictures it might not fail
+    connection, dead stub, no such     BackendDown, and the breaker opens at once
+      model, empty or foreign answers
+    no answer to any call for stall_s  the same for all calls that wait
+    no answer to one in timeout_s      BackendDown; enough of them open the breaker, as do errors
+    Triton's queue is full             asked again a few times, then BackendDown; no sign of illness
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from clicv2 import contract, triton
+from clicv2.contract import Float32, Manifest
+from clicv2.errors import ContractError
+from clicv2.imaging import Pixels
+from service.backend.protocol import BackendDown, BackendError
+from service.prediction import BadOutput, Predictions
+from service.registry import Registry
+from service.resilience import Breaker, BreakerLimits, Progress
+from service.triton_client import Config, Kind, Reply, Tensor, TritonClient, TritonError
+
+log = logging.getLogger(__name__)
+
+# Of a probe. A dead stub is reported after 1 to 2 s, and must be, so that it can be told from a slow model.
+LIVE_S = 0.5
+PROBE_S = 3.0
+# Waits before a request that met a full queue is sent again, each halved or not by chance.
+FULL_QUEUE_WAITS_S = (0.02, 0.05, 0.1)
+
+
+@dataclass(slots=True)
+class TritonCounts:
+    """What happened so far.
+
+    Attributes:
+        calls: inferences sent for callers.
+        probes: inferences sent on our own account.
+        refused: answers "the queue is full", which Triton itself counts nowhere.
+        reloads: times that a model with a dead process was started again.
+    """
+
+    calls: int = 0
+    probes: int = 0
+    refused: int = 0
+    reloads: int = 0
+
+
+class TritonBackend:
+    """See `service.backend.protocol.Backend`; makes its connection in the event loop that calls it first.
+
+    Attributes:
+        counts: what happened so far.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: Path,
+        *,
+        version: int | None = None,
+        calls: int = 4,
+        timeout_s: float = 5.0,
+        stall_s: float = 0.9,
+        limits: BreakerLimits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Read the manifest; Triton need not be there yet.
+
+        Args:
+            url: host:port of Triton's gRPC.
+            model: folder REPOSITORY/NAME as Triton reads it; the manifests beside the versions are read from it.
+            version: the only one whose answers are wanted; None: the newest that Triton has loaded.
+            calls: how many may be on their way at once.
+            timeout_s: longest wait for one answer, while others are answered.
+            stall_s: longest wait while nothing is answered; above what a whole batch takes.
+
+        Raises ContractError when there is no manifest to go by.
+        """
+        self.counts = TritonCounts()
+        self._url = url
+        self._model = model
+        self._version = version
+        self._calls = calls
+        self._timeout_s = timeout_s
+        self._stall_s = stall_s
+        self._clock = clock
+        # Pictures are prepared by this manifest's settings for as long as the process lives.
+        self._manifest = contract.open_version(model, version).manifest
+        self._fingerprint = self._manifest.fingerprint
+        self._vetted: dict[int, Manifest] = {}
+        self._max_batch_size = triton.MAX_BATCH_SIZE
+        self._picture = _picture(self._manifest)
+        self._client: TritonClient | None = None
+        self._closed = False
+        self._breaker = Breaker(limits or BreakerLimits(), f"Triton at {url} has not been asked yet")
+        self._progress = Progress()
+        self._watch: asyncio.TimerHandle | None = None
+        self._probing = asyncio.Lock()
+        self._vetting = asyncio.Lock()
+        self._dropped: set[asyncio.Task[None]] = set()
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the version that answered last."""
+        return self._manifest
+
+    @property
+    def slots(self) -> int:
+        return self._calls
+
+    @property
+    def healthy(self) -> bool:
+        return self._breaker.closed
+
+    @property
+    def opened(self) -> int:
+        """How often the breaker has opened."""
+        return self._breaker.opened
+
+    async def heal(self) -> None:
+        async with self._probing:  # one probe at a time; who waited for another's shares its finding
+            while not self._breaker.closed:
+                await asyncio.sleep(max(0.0, self._breaker.probe_at - self._clock()))
+                await self._probe()
+
+    async def infer(self, images: Pixels) -> Predictions:
+        client = self._client
+        if client is None or not self._breaker.closed:
+            raise BackendDown(self._breaker.why)
+        if len(images) > self._max_batch_size:
+            raise BackendError(f"{len(images)} pictures in one call; Triton takes {self._max_batch_size}")
+        try:
+            predictions = await self._ask_patiently(client, images)
+        except TritonError as error:
+            if client is not self._client:  # its connection was given up meanwhile; that says nothing of the new one
+                raise BackendDown(str(error)) from None
+            raise self._judge(error) from None
+        except ContractError as error:
+            self._open(str(error))
+            raise BackendDown(str(error)) from None
+        self._breaker.succeeded()
+        # At once before the return: the caller checks the predictions against it.
+        self._manifest = self._vetted[predictions.version]
+        return predictions
+
+    async def close(self) -> None:
+        self._closed = True
+        self._open("the backend is closed")
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._dropped:
+            await asyncio.wait(self._dropped)
+
+    async def _ask_patiently(self, client: TritonClient, images: Pixels) -> Predictions:
+        """`_ask`, and again while Triton's queue is full; a refused request has cost the model nothing."""
+        for wait_s in FULL_QUEUE_WAITS_S:
+            try:
+                return await self._ask_watched(client, images)
+            except TritonError as error:
+                if error.kind is not Kind.FULL:
+                    raise
+                self.counts.refused += 1
+            await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
+        return await self._ask_watched(client, images)
+
+    async def _ask_watched(self, client: TritonClient, images: Pixels) -> Predictions:
+        self.counts.calls += 1
+        self._progress.began(self._clock())
+        if self._watch is None:
+            self._watch = asyncio.get_running_loop().call_later(self._stall_s, self._look)
+        answered = True
+        try:
+            return await self._ask(client, images, self._timeout_s)
+        except TritonError as error:
+            answered = error.kind not in (Kind.TIMEOUT, Kind.UNREACHABLE)
+            raise
+        except asyncio.CancelledError:
+            answered = False
+            raise
+        finally:
+            self._progress.ended(self._clock(), answered=answered)
+
+    def _look(self) -> None:
+        """Whether Triton has gone silent; looks again while calls wait."""
+        self._watch = None
+        if not self._progress.waiting:
+            return
+        left_s = self._stall_s - self._progress.quiet_s(self._clock())
+        if left_s > 0:
+            self._watch = asyncio.get_running_loop().call_later(left_s, self._look)
+        else:
+            self._open(f"Triton at {self._url} has answered nothing for {self._stall_s:g} s")
+
+    async def _ask(self, client: TritonClient, images: Pixels, timeout_s: float) -> Predictions:
+        """One inference. Raises TritonError, or ContractError for a version that must not be believed."""
+        reply = await client.infer(self._model.name, self._version, images, timeout_s)
+        if reply.version not in self._vetted:
+            async with self._vetting:
+                if reply.version not in self._vetted:
+                    await self._vet(client, reply.version)
+        return _predictions(reply)
+
+    async def _vet(self, client: TritonClient, version: int) -> None:
+        """Raises ContractError unless pictures prepared here are what this version expects."""
+        config = await client.config(self._model.name, version, PROBE_S)
+        folder = self._model / str(version)
+        manifest = await asyncio.to_thread(Manifest.load, folder / contract.MANIFEST_FILE)
+        for which, fingerprint in (("manifest", manifest.fingerprint), ("config in Triton", config.fingerprint)):
+            if fingerprint != self._fingerprint:
+                raise ContractError(
+                    f"{folder} must not be served to this process, which prepares pictures for the preprocessing "
+                    f"{self._fingerprint}; the version's {which} says {fingerprint or 'nothing'}. Load another with "
+                    f"`clicv2 models load`, or start gateways and workers anew if this one is meant"
+                )
+        _check_tensors(config, manifest)
+        self._max_batch_size = config.max_batch_size
+        self._vetted[version] = manifest
+
+    def _judge(self, error: TritonError) -> BackendError:
+        """What to tell the caller; opens the breaker where the next call would fail as well."""
+        message = f"{error}{self._advice(error.kind)}"
+        match error.kind:
+            case Kind.BAD_REQUEST:
+                return BackendError(message)
+            case Kind.FULL:
+                self.counts.refused += 1
+                return BackendDown(message)
+            case Kind.INTERNAL | Kind.TIMEOUT:
+                self._open(message, fatal=False)
+                down = error.kind is Kind.TIMEOUT or not self._breaker.closed
+                return BackendDown(message) if down else BackendError(message)
+            case _:
+                self._open(message)
+                return BackendDown(message)
+
+    def _advice(self, kind: Kind) -> str:
+        name = self._model.name
+        match kind:
+            case Kind.UNKNOWN:
+                wanted = f" --version {self._version}" if self._version else ""
+                return f"; load it with `clicv2 models load{wanted}`, or let Triton start with --load-model={name}"
+            case Kind.NO_CONTROL:
+                return "; start Triton with --model-control-mode=explicit, or start it again to revive the model"
+            case _:
+                return ""
+
+    def _open(self, why: str, *, fatal: bool = True) -> None:
+        was_closed = self._breaker.closed
+        self._breaker.failed(why, self._clock(), fatal=fatal)
+        if was_closed and not self._breaker.closed and not self._closed:
+            log.error("Triton is given up: %s", why)
+        if not self._breaker.closed:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """End the calls that wait; a probe takes a new connection, for the old one may be a black hole."""
+        if self._client is not None:
+            client, self._client = self._client, None
+            closing = asyncio.get_running_loop().create_task(client.close())
+            self._dropped.add(closing)
+            closing.add_done_callback(self._dropped.discard)
+
+    async def _probe(self) -> None:
+        """Ask everything that readiness stands for on a new connection, and keep that if all is well."""
+        client = TritonClient(self._url)
+        kept = False
+        try:
+            await self._prove(client)
+            kept = not self._closed
+            if self._closed:
+                self._breaker.disproved("the backend is closed", self._clock())
+        except (TritonError, ContractError, BadOutput) as error:
+            kind = error.kind if isinstance(error, TritonError) else None
+            why = f"{error}{self._advice(kind) if kind else ''}"
+            if kind is Kind.STUB_DEAD:
+                why = await self._revive(client, why)
+            if why != self._breaker.why:
+                log.warning("Triton at %s is not ready: %s", self._url, why)
+            self._breaker.disproved(why, self._clock())
+        finally:
+            if not kept:
+                await client.close()
+        if kept:
+            self._client = client
+            self._breaker.proved()
+            log.info("Triton at %s is ready with version %d", self._url, self._manifest.version)
+
+    async def _prove(self, client: TritonClient) -> None:
+        """A look at config and manifest, then a picture: Triton's own `ready` says 200 for a model that is dead."""
+        await client.live(LIVE_S)
+        self._vetted.clear()  # what was believed of the versions before may no longer be so
+        self.counts.probes += 1
+        predictions = await self._ask(client, self._picture, PROBE_S)
+        manifest = self._vetted[predictions.version]
+        predictions.check_shapes(1, manifest)
+        predictions.at(0)
+        self._manifest = manifest
+
+    async def _revive(self, client: TritonClient, why: str) -> str:
+        """Unload and load the model; Triton starts no new process for it by itself. Returns what to say of it."""
+        try:
+            await Registry(client).reload(self._model.name)
+        except TritonError as error:
+            return f"{why}; it could not be started again: {error}{self._advice(error.kind)}"
+        self.counts.reloads += 1
+        log.warning("the process behind Triton's model %s was dead and has been started again", self._model.name)
+        return f"{why}; it has been started again"
+
+
+def _predictions(reply: Reply) -> Predictions:
+    score, entropy, heatmap, embedding = (reply.outputs[name] for name in contract.OUTPUTS)
+    return Predictions(reply.version, _column(score), _column(entropy), heatmap, embedding)
+
+
+def _column(values: Float32) -> Float32:
+    """Triton says [B, 1] where the contract says [B]; any other shape is left for `check_shapes` to refuse."""
+    return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+
+
+def _check_tensors(config: Config, manifest: Manifest) -> None:
+    """Raises ContractError unless Triton's config has the tensors of the contract, in the manifest's shapes."""
+    outputs = {name: Tensor("TYPE_FP32", dims) for name, dims in triton.output_dims(manifest).items()}
+    inputs = {contract.INPUT: Tensor("TYPE_UINT8", triton.image_dims(manifest))}
+    if config.inputs != inputs or not outputs.items() <= config.outputs.items() or config.max_batch_size < 1:
+        raise ContractError(
+            f"Triton's config of {manifest.name} has the tensors {dict(config.inputs)} -> {dict(config.outputs)} in "
+            f"batches of {config.max_batch_size}, its manifest says {inputs} -> {outputs}; export it again"
+        )
+
+
+def _picture(manifest: Manifest) -> Pixels:
+    """Noise, so that no part of the model is idle: uint8 [1, H, W, 3]."""
+    spec = manifest.preprocess
+    return np.random.default_rng(0).integers(0, 256, (1, spec.height, spec.width, 3), dtype=np.uint8)
