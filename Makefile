@@ -3,9 +3,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
-CODE := clicv2 service training tests bench docs
+CODE := clicv2 service training tests bench docs docker
 
-.PHONY: help redis-server serve test chaos lint format bench clean
+.PHONY: help redis-server serve test test-compose chaos lint format bench clean
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -30,6 +30,9 @@ bench: $(VENV)/.dev ## Measure the bare loop and the service, side by side in on
 
 clean: ## Remove the environment and everything generated
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+test-compose: $(VENV)/.dev ## Build the images, start the stack, break it, take it down (needs Docker)
+	$(BIN)/python -m pytest tests/compose/stack.py $(ARGS)
 
 chaos: $(VENV)/.dev $(VENV)/.triton redis-server ## Kill, stop and replace processes under load, ten times as often as `make test` does
 	CHAOS_SCALE=10 $(BIN)/python -m pytest tests/chaos $(ARGS)

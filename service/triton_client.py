@@ -23,6 +23,7 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", 64 << 20),
     # A connection of one's own: gRPC would share a broken one, and its waiting time, with the next channel.
     ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.lb_policy_name", "round_robin"),  # over all servers that the name stands for; by default the first has all
     ("grpc.enable_http_proxy", 0),  # an HTTP proxy of the environment is not meant for what is next door
     # No keepalive: Triton answers frequent pings by hanging up, and whoever waits sees to it that nobody waits long.
 )

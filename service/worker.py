@@ -16,6 +16,9 @@ from service.prediction import BadOutput, Predictions
 from service.queue.protocol import Answer, Failure, Lease, Outcome, Queue, Reason
 
 
+_LOOK_EVERY_S = 0.1  # at the backend's health
+
+
 class Worker:
     """Runs until it is cancelled. Whatever escapes `run` is a defect, not a bad job or a bad backend.
 
@@ -72,6 +75,7 @@ class Worker:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._renew(), name="renew leases")
+                tasks.create_task(self._heal(), name="heal the backend")
                 for number in range(self._limits.slots):
                     tasks.create_task(self._lane(), name=f"lane {number}")
                 # Whoever drains it ends the process; until then it renews what the lanes still work on.
@@ -82,10 +86,7 @@ class Worker:
         while not self.draining:
             async with self._turn:
                 # A backend that is down fails fast: still leasing, it would take the jobs of those that work.
-                if not self._backend.healthy:
-                    await self._queue.present(False)
-                    await self._backend.heal()
-                    await self._queue.present(not self.draining)
+                await self._backend.heal()
                 leases = await self._gather()
             self._busy += 1
             try:
@@ -182,6 +183,15 @@ class Worker:
         self._held.pop(lease.job.id, None)
         if not await self._queue.finish(lease, outcome):
             self._metrics.fenced()
+
+    async def _heal(self) -> None:
+        """Not left to the lanes: while the backend is down no jobs come, so one that waits for jobs would never look."""
+        while True:
+            if not self._backend.healthy:
+                await self._queue.present(False)
+                await self._backend.heal()
+                await self._queue.present(not self.draining)
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _renew(self) -> None:
         while True:

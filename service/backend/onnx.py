@@ -68,6 +68,7 @@ class OnnxBackend:
 
 
 def _open(version: ModelVersion) -> onnxruntime.InferenceSession:
+    onnxruntime.disable_telemetry_events()  # nothing here calls home
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +22,7 @@ COMMAND = (sys.executable, "-m", "service.cli")
 
 @dataclass
 class Server:
-    """A running `clicv2 serve`."""
+    """A running `clicv2 serve` or `clicv2 worker`."""
 
     port: int
     process: subprocess.Popen[bytes]
@@ -58,13 +59,30 @@ class Server:
         finished = self.metric("clicv2_jobs_finished_total")
         assert self.metric("clicv2_jobs_admitted_total") == finished + self.metric("clicv2_jobs_in_flight")
 
+    def kill(self) -> None:
+        """SIGKILL: it has no time to say goodbye to anybody."""
+        self.process.kill()
+        self.process.wait(20)
+
+    def pause(self) -> None:
+        """SIGSTOP: its connections stay open, and it does nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def end(self) -> int:
+        """SIGTERM, and wait for the drain; the exit status."""
+        self.process.terminate()
+        return self.process.wait(30)
+
     def connect(self) -> socket.socket:
         return socket.create_connection((HOST, self.port), timeout=10)
 
 
 @contextmanager
-def serving(repository: Path, **settings: object) -> Iterator[Server]:
-    """Start a server and stop it at the end; `settings` are environment variables without their prefix."""
+def serving(repository: Path, command: str = "serve", **settings: object) -> Iterator[Server]:
+    """Start `clicv2 COMMAND` and stop it at the end; `settings` are environment variables without their prefix."""
     with socket.create_server((HOST, 0)) as probe:
         port = probe.getsockname()[1]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("CLICV2_")}
@@ -73,7 +91,7 @@ def serving(repository: Path, **settings: object) -> Iterator[Server]:
     with (
         # Not a pipe: nobody would empty it, and the process would stop when it is full.
         TemporaryFile("w+") as log,
-        subprocess.Popen([*COMMAND, "serve"], env=environment, stderr=log) as process,
+        subprocess.Popen([*COMMAND, command], env=environment, stderr=log) as process,
         httpx.Client(base_url=f"http://{HOST}:{port}", timeout=30) as client,
     ):
         server = Server(port, process, client, log)
@@ -81,6 +99,7 @@ def serving(repository: Path, **settings: object) -> Iterator[Server]:
             _wait_until_alive(server)
             yield server
         finally:
+            server.resume()
             process.terminate()
             try:
                 process.wait(20)

@@ -28,6 +28,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Raises ValueError if the file was exported for other preprocessing: older versions then stay served."""
         folder = Path(args["model_repository"]) / args["model_version"]
+        onnxruntime.disable_telemetry_events()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -37,7 +38,8 @@ class TritonPythonModel:
         actual = self.session.get_modelmeta().custom_metadata_map.get(FINGERPRINT_KEY)
         if actual != expected:
             raise ValueError(f"{folder} was exported for the preprocessing {actual}, its config says {expected}")
-        cores = len(os.sched_getaffinity(0))
+        # What a container may use of its cores is not seen here, so whoever limits it says so.
+        cores = int(os.environ.get("CLICV2_THREADS", "0")) or len(os.sched_getaffinity(0))
         self.pool = ThreadPoolExecutor(cores, thread_name_prefix="infer")
         self.idle = threading.Semaphore(cores)
 

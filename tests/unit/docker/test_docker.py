@@ -1,0 +1,187 @@
+"""The Dockerfiles and compose files keep their rules; `make test-compose` builds and runs them."""
+
+import re
+import shlex
+import tomllib
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+import yaml
+
+from clicv2 import contract
+from service.server import UPLOADS_S
+from service.settings import Settings
+
+ROOT = Path(__file__).parents[3]
+DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
+VARIABLES = {field.validation_alias or f"CLICV2_{name.upper()}" for name, field in Settings.model_fields.items()}
+
+
+class Loader(yaml.SafeLoader):
+    """YAML with compose's own tags, which say how to merge; the value stays."""
+
+
+Loader.add_constructor("!reset", lambda *_: None)
+Loader.add_constructor("!override", lambda loader, node: loader.construct_sequence(node))
+
+
+def compose(path: str) -> dict[str, dict[str, dict[str, object]]]:
+    loaded = yaml.load((ROOT / path).read_text(), Loader)  # noqa: S506  # a SafeLoader with two tags more
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+SERVICES = compose("docker-compose.yml")["services"]
+OVERLAY = compose("docker/compose.gpu.yml")["services"]
+
+
+def steps(dockerfile: Path) -> list[tuple[str, str]]:
+    """Instructions with their arguments, continued lines joined."""
+    lines = [line for line in dockerfile.read_text().splitlines() if not line.startswith("#")]
+    joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
+    return [(line.split()[0].upper(), line.split(maxsplit=1)[1]) for line in joined.splitlines() if line]
+
+
+def is_pinned(image: str) -> bool:
+    """By digest, or by a tag that starts with a version or is given by who runs it."""
+    return bool(re.search(r"@sha256:[0-9a-f]{64}$|:(\d+[\w.-]*|\$\{TAG:-local\})$", image))
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+class TestDockerfile:
+    def test_its_bases_are_pinned(self, dockerfile: Path) -> None:
+        images = [arguments.split()[0] for step, arguments in steps(dockerfile) if step == "FROM"]
+        assert images
+        assert all(map(is_pinned, images))
+
+    def test_it_ends_as_a_numbered_user(self, dockerfile: Path) -> None:
+        """By number, for Kubernetes cannot tell of a name whether it is root."""
+        last_stage = steps(dockerfile)[max(i for i, (step, _) in enumerate(steps(dockerfile)) if step == "FROM") :]
+        users = [arguments for step, arguments in last_stage if step == "USER"]
+        assert users
+        assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", users[-1])
+
+    def test_it_needs_no_syntax_from_a_registry(self, dockerfile: Path) -> None:
+        assert not re.search(r"^#\s*syntax\s*=", dockerfile.read_text(), re.MULTILINE | re.IGNORECASE)
+
+    def test_it_takes_no_secret_and_nothing_from_a_url(self, dockerfile: Path) -> None:
+        for step, arguments in steps(dockerfile):
+            assert step != "ADD"
+            assert "type=secret" not in arguments
+            if step in ("ARG", "ENV"):
+                assert not re.search(r"(?i)password|secret|token|_key\b|index_url", arguments)
+
+    def test_what_it_copies_is_there_and_not_ignored(self, dockerfile: Path) -> None:
+        allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+        for step, arguments in steps(dockerfile):
+            if step == "COPY" and "--from=" not in arguments:
+                for source in shlex.split(arguments)[:-1]:
+                    assert (ROOT / source).exists(), source
+                    assert any(fnmatch(source, entry) for entry in allowed), source
+
+
+def test_the_build_context_is_closed_but_for_exceptions() -> None:
+    entries = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
+    assert entries[0] == "*"
+
+
+def test_the_stub_is_for_the_python_of_the_image() -> None:
+    text = (ROOT / "docker/triton-cpu.Dockerfile").read_text()
+    [stub] = set(re.findall(r"python_backend_stubs/(\d\.\d+)/", text))
+    assert set(re.findall(r"^FROM python:(\d\.\d+)-", text, re.MULTILINE)) == {stub}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+class TestService:
+    def test_it_can_write_and_become_nothing(self, name: str) -> None:
+        service = SERVICES[name]
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", str(service["user"]))
+        assert not {"privileged", "cap_add", "network_mode", "pid", "ipc", "devices"} & service.keys()
+        assert "docker.sock" not in str(service)
+
+    def test_its_health_is_checked_and_it_comes_back(self, name: str) -> None:
+        check = SERVICES[name]["healthcheck"]
+        assert isinstance(check, dict)
+        assert check["test"][0] in ("CMD", "CMD-SHELL")
+        assert SERVICES[name]["restart"] == "unless-stopped"
+
+    def test_its_image_is_pinned(self, name: str) -> None:
+        assert is_pinned(str(SERVICES[name]["image"]))
+
+    def test_it_is_reached_from_this_machine_only(self, name: str) -> None:
+        ports = SERVICES[name].get("ports", [])
+        assert isinstance(ports, list)
+        assert all(str(port).startswith("127.0.0.1:") for port in ports)
+        assert bool(ports) == (name == "gateway")
+
+    def test_it_waits_for_health_not_for_a_start(self, name: str) -> None:
+        needed = SERVICES[name].get("depends_on", {})
+        assert isinstance(needed, dict)
+        assert all(one == {"condition": "service_healthy"} for one in needed.values())
+
+    def test_its_settings_exist(self, name: str) -> None:
+        environment = SERVICES[name].get("environment", {})
+        assert isinstance(environment, dict)
+        assert environment.keys() <= VARIABLES
+
+    def test_only_a_gpu_may_lock_memory(self, name: str) -> None:
+        assert "ulimits" not in SERVICES[name]
+
+
+def test_health_is_readiness() -> None:
+    for name in ("gateway", "worker"):
+        assert "/readyz" in str(SERVICES[name]["healthcheck"])
+
+
+def test_a_drain_is_never_cut_short() -> None:
+    longest = Settings.model_fields["drain_timeout_s"].default + UPLOADS_S
+    for name in ("gateway", "worker"):
+        assert int(str(SERVICES[name]["stop_grace_period"]).removesuffix("s")) > longest
+
+
+def test_only_the_gateway_has_a_network_that_leads_outside() -> None:
+    assert {name for name, service in SERVICES.items() if "front" in str(service["networks"])} == {"gateway"}
+    assert compose("docker-compose.yml")["networks"]["back"] == {"internal": True}
+
+
+def test_the_gpu_overlay_swaps_triton() -> None:
+    triton = OVERLAY["triton"]
+    assert triton["build"] is None  # reset: the image is NVIDIA's
+    assert re.fullmatch(r"nvcr\.io/nvidia/tritonserver:\d\d\.\d\d-py3", str(triton["image"]))
+    assert "--model-config-name" not in str(triton["command"])
+    assert "'capabilities': ['gpu']" in str(triton["deploy"])
+    assert not {"read_only", "cap_drop", "security_opt"} & triton.keys()  # which it would loosen
+    environment = OVERLAY["worker"]["environment"]
+    assert isinstance(environment, dict)
+    assert environment.keys() <= VARIABLES
+
+
+def test_redis_keeps_what_was_admitted() -> None:
+    lines = [line.split() for line in (ROOT / "docker/redis.conf").read_text().splitlines()]
+    settings = {line[0]: line[1] for line in lines if line and line[0] != "#"}
+    assert settings["appendonly"] == "yes"
+    assert settings["appendfsync"] == "everysec"
+    assert settings["maxmemory-policy"] == "noeviction"
+
+
+def test_redis_has_room_for_what_it_may_be_given() -> None:
+    found = re.search(r"^maxmemory (\d+)mb$", (ROOT / "docker/redis.conf").read_text(), re.MULTILINE)
+    assert found
+    spec = contract.open_version(ROOT / "model_repository/clicv2").manifest.preprocess
+    pictures = sum(Settings.model_fields[name].default for name in ("queue_capacity", "dead_letters"))
+    assert int(found[1]) << 20 > 1.5 * pictures * spec.height * spec.width * 3  # and answers, and its own needs
+
+
+def test_the_extras_that_images_are_built_with_exist() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for name in ("gateway", "worker"):
+        build = SERVICES[name]["build"]
+        assert isinstance(build, dict)
+        assert set(build["args"]["EXTRAS"].split(",")) <= extras.keys()
+    default = re.search(r"^ARG EXTRAS=(\S+)$", (ROOT / "docker/service.Dockerfile").read_text(), re.MULTILINE)
+    assert default
+    assert default[1] in extras
