@@ -25,8 +25,8 @@ format: $(VENV)/.dev ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 
-bench: $(VENV)/.dev ## Measure the bare loop and the service, side by side in one run
-	$(BIN)/python -m bench $(ARGS)
+bench: $(VENV)/.dev $(VENV)/.triton redis-server ## Measure the bare loop and the service's shapes, side by side in one run
+	PYTHONPATH=tests/support $(BIN)/python -m bench $(ARGS)
 
 clean: ## Remove the environment and everything generated
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

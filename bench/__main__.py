@@ -1,4 +1,4 @@
-"""`python -m bench`: the bare decode + infer loop and the service, side by side."""
+"""`make bench`: the bare decode + infer loop and the service in its several shapes, side by side."""
 
 import argparse
 import json
@@ -13,7 +13,8 @@ CONCURRENCIES = (1, 8, 64)
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each of the five measurements")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    parser.add_argument("--only", choices=served.STACKS, action="append", help="of the shapes; repeat for several")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     options = parser.parse_args()
 
@@ -21,16 +22,19 @@ def main() -> None:
     version = contract.open_version(settings.model_repository / settings.model, settings.model_version)
     body = picture.jpeg()
     loops = [bare.measure(version, body, threads, options.seconds) for threads in (1, usable_cores())]
-    with served.server() as (port, pid):
-        runs = [served.measure(port, pid, body, concurrency, options.seconds) for concurrency in CONCURRENCIES]
+    runs: dict[str, list[served.Served]] = {}
+    for name in options.only or served.STACKS:
+        with served.STACKS[name]() as stack:
+            runs[name] = [served.measure(stack, body, concurrency, options.seconds) for concurrency in CONCURRENCIES]
 
     if options.json:
-        print(json.dumps({"bare": [asdict(loop) for loop in loops], "served": [asdict(run) for run in runs]}))
+        shapes = {name: [asdict(run) for run in rows] for name, rows in runs.items()}
+        print(json.dumps({"bare": [asdict(loop) for loop in loops], "served": shapes}))
     else:
         print(_table(len(body), loops, runs))
 
 
-def _table(size: int, loops: list[bare.Bare], runs: list[served.Served]) -> str:
+def _table(size: int, loops: list[bare.Bare], runs: dict[str, list[served.Served]]) -> str:
     """CPU beyond is what a request costs on top of decode + infer; the ratio is to the bare loop on all cores."""
     one, full = loops
     lines = [
@@ -42,13 +46,15 @@ def _table(size: int, loops: list[bare.Bare], runs: list[served.Served]) -> str:
         name = f"bare loop, {loop.threads} thread{'s' if loop.threads > 1 else ''}"
         ratio = loop.rate / full.rate
         lines.append(f"{name:22}{loop.rate:9.1f}{ratio:7.2f}{loop.wall_ms:8.2f}{'':8}{loop.cpu_ms:8.2f}")
-    for run in runs:
-        name = f"served, concurrency {run.concurrency}"
-        ratio, beyond = run.rate / full.rate, run.cpu_ms - one.cpu_ms
-        lines.append(
-            f"{name:22}{run.rate:9.1f}{ratio:7.2f}{run.p50_ms:8.2f}{run.p99_ms:8.2f}{run.cpu_ms:8.2f}{beyond:8.2f}"
-            f"{run.errors:8}"
-        )
+    for shape, rows in runs.items():
+        lines += ["", shape]
+        for run in rows:
+            name = f"  concurrency {run.concurrency}"
+            ratio, beyond = run.rate / full.rate, run.cpu_ms - one.cpu_ms
+            lines.append(
+                f"{name:22}{run.rate:9.1f}{ratio:7.2f}{run.p50_ms:8.2f}{run.p99_ms:8.2f}{run.cpu_ms:8.2f}{beyond:8.2f}"
+                f"{run.errors:8}"
+            )
     return "\n".join(lines)
 
 

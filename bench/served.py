@@ -1,4 +1,4 @@
-"""The service in a process of its own, under load, and the CPU time that it took."""
+"""The service in processes of its own, under load, and the CPU time that it took."""
 
 import os
 import socket
@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
+from redis_server import redis_server
+from triton_server import triton_server
 
 from bench import load
+from service.settings import Settings
 
 HOST = "127.0.0.1"
 
@@ -30,38 +33,77 @@ class Served:
     errors: int
 
 
+@dataclass(frozen=True)
+class Stack:
+    """Attributes: the port of the gateway, and every process whose CPU time a request costs."""
+
+    port: int
+    pids: tuple[int, ...]
+
+
 @contextmanager
-def server() -> Iterator[tuple[int, int]]:
-    """A ready server: its port and process id."""
+def embedded() -> Iterator[Stack]:
+    """Gateway, worker and model in one process."""
+    with _process("serve") as (port, pid):
+        _await_ready(port)
+        yield Stack(port, (pid,))
+
+
+@contextmanager
+def over_redis() -> Iterator[Stack]:
+    """A gateway and a worker that has the model, with Redis between them."""
+    with redis_server() as redis:
+        address = {"CLICV2_REDIS_URL": redis.url}
+        with _process("worker", **address) as (_, worker), _process("serve", **address) as (port, gateway):
+            _await_ready(port)
+            yield Stack(port, (gateway, worker, int(redis.client.info("server")["process_id"])))
+
+
+@contextmanager
+def over_redis_and_triton() -> Iterator[Stack]:
+    """The production shape: gateway, Redis, worker, and Triton with its python backend on the CPU."""
+    with redis_server() as redis, triton_server(Settings().model_repository.resolve()) as triton:
+        address = {"CLICV2_REDIS_URL": redis.url, "CLICV2_TRITON_URL": triton.url, "CLICV2_BACKEND_STALL_S": "5"}
+        with _process("worker", **address) as (_, worker), _process("serve", **address) as (port, gateway):
+            _await_ready(port)
+            servers = (int(redis.client.info("server")["process_id"]), triton.process.pid, *triton.stubs())
+            yield Stack(port, (gateway, worker, *servers))
+
+
+STACKS = {"embedded": embedded, "over Redis": over_redis, "over Redis and Triton": over_redis_and_triton}
+
+
+@contextmanager
+def _process(command: str, **settings: str) -> Iterator[tuple[int, int]]:
+    """`clicv2 COMMAND` on a free port: the port and the process id."""
     with closing(socket.create_server((HOST, 0))) as probe:
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "service.cli", "serve"],
-        env={**os.environ, "HOST": HOST, "PORT": str(port)},
+        [sys.executable, "-m", "service.cli", command],
+        env={**os.environ, **settings, "HOST": HOST, "PORT": str(port)},
         stderr=subprocess.DEVNULL,
     )
     try:
-        _await_ready(process, port)
         yield port, process.pid
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(30)
 
 
-def measure(port: int, pid: int, body: bytes, concurrency: int, seconds: float) -> Served:
-    uvloop.run(load.run(HOST, port, body, concurrency, min(1.0, seconds / 4)))  # warm up
-    cpu = _cpu_s(pid)
-    result = uvloop.run(load.run(HOST, port, body, concurrency, seconds))
-    cpu = _cpu_s(pid) - cpu
+def measure(stack: Stack, body: bytes, concurrency: int, seconds: float) -> Served:
+    uvloop.run(load.run(HOST, stack.port, body, concurrency, min(1.0, seconds / 4)))  # warm up
+    before = sum(map(_cpu_s, stack.pids))
+    result = uvloop.run(load.run(HOST, stack.port, body, concurrency, seconds))
+    cpu = sum(map(_cpu_s, stack.pids)) - before
     count = len(result.latencies)
     return Served(
         concurrency, result.rate, result.percentile_ms(50), result.percentile_ms(99), cpu / count * 1e3, result.errors
     )
 
 
-def _await_ready(process: subprocess.Popen[bytes], port: int) -> None:
-    until = time.monotonic() + 30
-    while time.monotonic() < until and process.poll() is None:
+def _await_ready(port: int) -> None:
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
         try:
             with urllib.request.urlopen(f"http://{HOST}:{port}/readyz", timeout=3):
                 return

@@ -15,8 +15,9 @@ from service.metrics import Metrics
 from service.prediction import BadOutput, Predictions
 from service.queue.protocol import Answer, Failure, Lease, Outcome, Queue, Reason
 
-
 _LOOK_EVERY_S = 0.1  # at the backend's health
+# How long what the queue said of a lease is taken to be still true: too short for many callers to leave in.
+_FRESH_S = 0.02
 
 
 class Worker:
@@ -87,29 +88,34 @@ class Worker:
             async with self._turn:
                 # A backend that is down fails fast: still leasing, it would take the jobs of those that work.
                 await self._backend.heal()
-                leases = await self._gather()
+                leases, leased_at = await self._gather()
             self._busy += 1
             try:
-                await self._process(leases)
+                await self._process(leases, leased_at)
             finally:
                 self._busy -= 1
                 for lease in leases:  # also those that were no longer wanted, and so never finished
                     self._held.pop(lease.job.id, None)
 
-    async def _gather(self) -> Sequence[Lease]:
-        """Lease jobs until the batcher calls them a batch; none when draining."""
+    async def _gather(self) -> tuple[Sequence[Lease], float]:
+        """Lease jobs until the batcher calls them a batch, none when draining; and when the first was leased."""
         held: dict[str, Lease] = {}
+        leased_at = self._clock()
         while not self.draining:
             jobs = [lease.job for lease in held.values()]
-            depth = 0 if held else await self._depth()
+            # A batch of one takes one, however many wait; and to ask is a way to the queue and back.
+            depth = 0 if held or self._limits.max_size == 1 else await self._depth()
             decision = batcher.decide(jobs, self._clock(), depth=depth, busy=self._busy, limits=self._limits)
             for job in decision.expired:
                 await self._finish(held.pop(job.id), _EXPIRED)
             if decision.batch:
-                return [held[job.id] for job in decision.batch]
-            for lease in await self._lease(decision.lease, decision.until):
+                return [held[job.id] for job in decision.batch], leased_at
+            leases = await self._lease(decision.lease, decision.until)
+            if not held:
+                leased_at = self._clock()
+            for lease in leases:
                 held[lease.job.id] = self._held[lease.job.id] = lease
-        return list(held.values())
+        return list(held.values()), leased_at
 
     async def _depth(self) -> int:
         try:
@@ -129,9 +135,13 @@ class Worker:
         finally:
             self._leasing = None
 
-    async def _process(self, leases: Sequence[Lease]) -> None:
-        """Infer and finish. A batch that fails is halved until the jobs that make it fail are alone."""
-        leases = await self._wanted(leases)
+    async def _process(self, leases: Sequence[Lease], asked_at: float) -> None:
+        """Infer and finish. A batch that fails is halved until the jobs that make it fail are alone.
+
+        Args:
+            asked_at: when the queue last said that the leases are held and the jobs wanted.
+        """
+        leases = await self._wanted(leases, asked_at)
         if not leases:
             return
         try:
@@ -141,20 +151,20 @@ class Worker:
         except (BackendError, BadOutput) as error:
             if len(leases) > 1:
                 middle = len(leases) // 2
-                await self._process(leases[:middle])
-                await self._process(leases[middle:])
+                for half in (leases[:middle], leases[middle:]):
+                    await self._process(half, float("-inf"))
                 return
             answers = [Failure(Reason.DEAD, str(error))]
-        for lease, outcome in zip(leases, answers, strict=True):
-            await self._finish(lease, outcome)
+        await asyncio.gather(*(self._finish(lease, outcome) for lease, outcome in zip(leases, answers, strict=True)))
 
-    async def _wanted(self, leases: Sequence[Lease]) -> Sequence[Lease]:
+    async def _wanted(self, leases: Sequence[Lease], asked_at: float) -> Sequence[Lease]:
         """Those that are still ours, not cancelled and not expired: nothing else may reach the backend."""
         now = self._clock()
         for lease in leases:
             if lease.job.deadline <= now:
                 await self._finish(lease, _EXPIRED)
-        return await self._queue.renew([lease for lease in leases if lease.job.deadline > now])
+        live = [lease for lease in leases if lease.job.deadline > now]
+        return live if now - asked_at < _FRESH_S else await self._queue.renew(live)
 
     async def _answer(self, leases: Sequence[Lease]) -> list[Outcome]:
         """An outcome for each. Raises BackendError or BadOutput if the call fails as a whole."""
@@ -185,7 +195,7 @@ class Worker:
             self._metrics.fenced()
 
     async def _heal(self) -> None:
-        """Not left to the lanes: while the backend is down no jobs come, so one that waits for jobs would never look."""
+        """Not left to the lanes: while the backend is down no jobs come, and who waits for jobs would never look."""
         while True:
             if not self._backend.healthy:
                 await self._queue.present(False)

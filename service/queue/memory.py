@@ -15,9 +15,14 @@ class _Entry:
     """A job that is admitted and not finished; `fence` is 0 while it waits for a lease."""
 
     job: Job
-    outcome: asyncio.Future[Outcome]
+    callers: dict[Job, asyncio.Future[Outcome]]  # by the job as each of them admitted it
     fence: int = 0
     leased_until: float = 0.0
+
+    @property
+    def wanted(self) -> bool:
+        """False in the very moment in which its last caller is cancelled."""
+        return not all(outcome.done() for outcome in self.callers.values())
 
 
 class MemoryQueue:
@@ -31,7 +36,7 @@ class MemoryQueue:
         self._fences = itertools.count(1)
         self._entries: dict[str, _Entry] = {}
         self._waiting: deque[_Entry] = deque()
-        self._outcomes: dict[str, asyncio.Future[Outcome]] = {}  # until `result` or `cancel` takes them
+        self._outcomes: dict[Job, asyncio.Future[Outcome]] = {}  # until `result` or `cancel` takes them
         self._idle: deque[asyncio.Future[None]] = deque()  # callers of `lease` who found nothing
         self._reclaiming = False
         self._worker_ready = False
@@ -40,18 +45,22 @@ class MemoryQueue:
         await asyncio.get_running_loop().create_future()  # `finish` reaches `result` by itself
 
     async def admit(self, job: Job) -> None:
-        if not self._worker_ready:
+        joined = self._entries.get(job.id)
+        if joined is None and not self._worker_ready:
             raise NoWorker
-        if len(self._entries) >= self._capacity:
+        if joined is None and len(self._entries) >= self._capacity:
             raise Overloaded("queue", self._capacity)
-        outcome = asyncio.get_running_loop().create_future()
-        self._outcomes[job.id] = outcome
-        self._entries[job.id] = entry = _Entry(job, outcome)
+        self._outcomes[job] = outcome = asyncio.get_running_loop().create_future()
+        if joined:
+            joined.callers[job] = outcome
+            joined.job = replace(joined.job, deadline=max(joined.job.deadline, job.deadline))
+            return
+        self._entries[job.id] = entry = _Entry(job, {job: outcome})
         self._waiting.append(entry)
         self._wake_one()
 
     async def result(self, job: Job) -> Outcome:
-        outcome = self._outcomes.pop(job.id)
+        outcome = self._outcomes.pop(job)
         try:
             async with asyncio.timeout(max(0.0, job.deadline - self._clock())):
                 return await outcome
@@ -60,7 +69,7 @@ class MemoryQueue:
             return _expired()
 
     async def cancel(self, job: Job) -> None:
-        self._outcomes.pop(job.id, None)
+        self._outcomes.pop(job, None)
         self._forget(job)
 
     async def lease(self, at_most: int, until: float | None = None) -> Sequence[Lease]:
@@ -97,7 +106,7 @@ class MemoryQueue:
     def _entry_of(self, lease: Lease) -> _Entry | None:
         """The leased job's entry; None if the lease was lost or the job is no longer wanted."""
         entry = self._entries.get(lease.job.id)
-        return entry if entry and entry.fence == lease.fence and not entry.outcome.done() else None
+        return entry if entry and entry.fence == lease.fence and entry.wanted else None
 
     def _lease_oldest(self, at_most: int) -> list[Lease]:
         now = self._clock()
@@ -116,12 +125,17 @@ class MemoryQueue:
 
     def _close(self, entry: _Entry, outcome: Outcome) -> None:
         del self._entries[entry.job.id]
-        if not entry.outcome.done():  # done: its caller was cancelled this very moment
-            entry.outcome.set_result(outcome)
+        for waiting in entry.callers.values():
+            if not waiting.done():  # done: this caller was cancelled this very moment
+                waiting.set_result(outcome)
 
     def _forget(self, job: Job) -> None:
-        entry = self._entries.pop(job.id, None)
-        if entry and not entry.fence:
+        """One caller leaves; the job goes with the last one."""
+        entry = self._entries.get(job.id)
+        if entry is None or entry.callers.pop(job, None) is None or entry.callers:
+            return
+        del self._entries[job.id]
+        if not entry.fence:
             self._waiting.remove(entry)
 
     async def _job_or(self, timeout_s: float | None) -> None:

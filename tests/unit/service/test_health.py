@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from scripted import ScriptedBackend, pixels
 
-from clicv2.contract import Manifest
 from clicv2.headers import Limits
 from service import health
 from service.batcher import BatchLimits
+from service.catalog import Catalog
 from service.door import Door
 from service.errors import Draining, NotReady
 from service.health import Readiness, Supervisor
@@ -65,21 +65,26 @@ async def test_deaths_long_ago_are_forgiven(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 class Road:
-    """Queue, worker and a scripted backend, with a readiness in front."""
+    """Queue, worker and a scripted backend, with a readiness in front.
 
-    def __init__(self, manifest: Manifest, backend: ScriptedBackend) -> None:
+    Attributes:
+        queue: where the worker says that it is there.
+    """
+
+    def __init__(self, catalog: Catalog, backend: ScriptedBackend) -> None:
         metrics = Metrics()
-        queue = MemoryQueue(capacity=10, lease_s=1, max_attempts=3, clock=time.monotonic)
-        spec = manifest.preprocess
+        self.queue = queue = MemoryQueue(capacity=10, lease_s=1, max_attempts=3, clock=time.monotonic)
+        spec = catalog.preprocess
         self.door = Door(10)
-        self.scorer = Scorer(ThreadPoolExecutor(1), queue, metrics, spec, Limits())
+        self.scorer = Scorer(ThreadPoolExecutor(1), queue, metrics, catalog, Limits())
         self.worker = Worker(queue, backend, metrics, BatchLimits(8, 0.0, 1), renew_every_s=0.3)
         self.readiness = Readiness(self.door, self.scorer, spec, ready_for_s=0.2, deadline_s=0.2)
 
 
-async def test_readiness_is_proved_by_an_inference(manifest: Manifest, scripted: ScriptedBackend) -> None:
-    road = Road(manifest, scripted)
+async def test_readiness_is_proved_by_an_inference(catalog: Catalog, scripted: ScriptedBackend) -> None:
+    road = Road(catalog, scripted)
     working = asyncio.create_task(road.worker.run())
+    await asyncio.sleep(0)  # until it has said that it is there
     await asyncio.gather(*(road.readiness.check() for _ in range(20)))
     assert len(scripted.calls) == 1, "one probe serves all who ask"
     await asyncio.sleep(0.25)
@@ -88,16 +93,17 @@ async def test_readiness_is_proved_by_an_inference(manifest: Manifest, scripted:
     working.cancel()
 
 
-async def test_an_answer_to_somebody_is_a_proof(manifest: Manifest, scripted: ScriptedBackend) -> None:
-    road = Road(manifest, scripted)
+async def test_an_answer_to_somebody_is_a_proof(catalog: Catalog, scripted: ScriptedBackend) -> None:
+    road = Road(catalog, scripted)
     road.scorer.answered_at = time.monotonic()
     await road.readiness.check()
     assert scripted.calls == []
 
 
-async def test_a_broken_backend_is_not_ready(manifest: Manifest, scripted: ScriptedBackend) -> None:
-    road = Road(manifest, scripted)
+async def test_a_broken_backend_is_not_ready(catalog: Catalog, scripted: ScriptedBackend) -> None:
+    road = Road(catalog, scripted)
     working = asyncio.create_task(road.worker.run())
+    await asyncio.sleep(0)  # until it has said that it is there
     await road.readiness.check()
     intact = scripted.infer
     scripted.infer = lambda _: intact(pixels(ScriptedBackend.IS_DOWN)[None])  # type: ignore[method-assign]
@@ -112,16 +118,30 @@ async def test_a_broken_backend_is_not_ready(manifest: Manifest, scripted: Scrip
     working.cancel()
 
 
-async def test_a_dead_worker_is_not_ready(manifest: Manifest, scripted: ScriptedBackend) -> None:
-    road = Road(manifest, scripted)
+async def test_a_worker_that_hangs_is_not_ready(catalog: Catalog, scripted: ScriptedBackend) -> None:
+    road = Road(catalog, scripted)
+    await road.queue.present(True)
     started = time.monotonic()
     with pytest.raises(NotReady, match="deadline"):
         await road.readiness.check()
     assert time.monotonic() - started < 2
 
 
-async def test_draining_is_not_ready(manifest: Manifest, scripted: ScriptedBackend) -> None:
-    road = Road(manifest, scripted)
+async def test_without_a_worker_it_is_not_ready(catalog: Catalog, scripted: ScriptedBackend) -> None:
+    road = Road(catalog, scripted)
+    with pytest.raises(NotReady, match="no worker is ready"):
+        await road.readiness.check()
+    working = asyncio.create_task(road.worker.run())
+    await asyncio.sleep(0.25)
+    await road.readiness.check()
+    working.cancel()
+    await asyncio.sleep(0.25)  # the old proof is none any more
+    with pytest.raises(NotReady, match="no worker is ready"):
+        await road.readiness.check()
+
+
+async def test_draining_is_not_ready(catalog: Catalog, scripted: ScriptedBackend) -> None:
+    road = Road(catalog, scripted)
     road.scorer.answered_at = time.monotonic()
     road.door.draining = True
     with pytest.raises(Draining):

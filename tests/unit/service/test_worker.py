@@ -1,62 +1,66 @@
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 import pytest
+from queues import Ends, eventually, memory_ends, new_job, reason, redis_ends, running
+from redis_server import RedisServer, redis_server
 from scripted import ScriptedBackend, pixels
 
 from service.batcher import BatchLimits
+from service.errors import NoWorker
 from service.metrics import Metrics
-from service.queue.memory import MemoryQueue
-from service.queue.protocol import Answer, Failure, Job, Outcome, Reason
+from service.queue.protocol import Answer, Job, Outcome, Reason
 from service.worker import Worker
 
 pytestmark = pytest.mark.anyio
 
-LEASE_S = 0.2
+LEASE_S = 0.4
+
+Opener = Callable[..., AbstractAsyncContextManager[Ends]]
 
 
-def make_queue() -> MemoryQueue:
-    return MemoryQueue(capacity=1000, lease_s=LEASE_S, max_attempts=3, clock=time.monotonic)
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def ends(request: pytest.FixtureRequest) -> AsyncIterator[Ends]:
+    """A queue, in memory and in Redis."""
+    opened: Opener = memory_ends
+    if request.param == "redis":
+        opened = partial(redis_ends, request.getfixturevalue("redis"))
+    async with opened(capacity=1000, lease_s=LEASE_S) as ends:
+        yield ends
 
 
 @asynccontextmanager
-async def working(queue: MemoryQueue, backend: ScriptedBackend, max_size: int = 32) -> AsyncIterator[Metrics]:
+async def working(ends: Ends, backend: ScriptedBackend, max_size: int = 32) -> AsyncIterator[Metrics]:
     metrics = Metrics()
     limits = BatchLimits(max_size, 0.0, backend.slots)
-    worker = asyncio.create_task(Worker(queue, backend, metrics, limits, renew_every_s=LEASE_S / 3).run())
-    try:
+    async with running(Worker(ends.worker, backend, metrics, limits, renew_every_s=LEASE_S / 3).run()):
         yield metrics
-        assert not worker.done()
-    finally:
-        worker.cancel()
-        with suppress(asyncio.CancelledError):
-            await worker
 
 
-async def admit(queue: MemoryQueue, *marks: int, deadline_s: float = 5.0) -> list[Job]:
+async def admit(ends: Ends, *marks: int, deadline_s: float = 30.0) -> list[Job]:
     now = time.monotonic()
-    jobs = [Job(f"{number}", pixels(mark), now + deadline_s, now) for number, mark in enumerate(marks)]
-    await queue.present(True)
-    for job in jobs:
-        await queue.admit(job)
+    jobs = [Job(f"{number}-{mark}", pixels(mark), now + deadline_s, now) for number, mark in enumerate(marks)]
+    await ends.admit(*jobs)
     return jobs
 
 
-async def results(queue: MemoryQueue, jobs: list[Job]) -> list[Outcome]:
-    return list(await asyncio.gather(*(queue.result(job) for job in jobs)))
+async def results(ends: Ends, jobs: list[Job]) -> list[Outcome]:
+    return list(await asyncio.gather(*(ends.gateway.result(job) for job in jobs)))
 
 
-def reason(outcome: Outcome) -> Reason | None:
-    return outcome.reason if isinstance(outcome, Failure) else None
-
-
-async def test_each_caller_gets_its_own_answer(scripted: ScriptedBackend) -> None:
-    queue = make_queue()
-    jobs = await admit(queue, *range(100))
-    async with working(queue, scripted, max_size=8):
-        outcomes = await results(queue, jobs)
+async def test_each_caller_gets_its_own_answer(ends: Ends, scripted: ScriptedBackend) -> None:
+    jobs = await admit(ends, *range(100))
+    async with working(ends, scripted, max_size=8):
+        outcomes = await results(ends, jobs)
     for mark, outcome in enumerate(outcomes):
         assert isinstance(outcome, Answer)
         assert outcome.prediction.score == pytest.approx(mark / 250)
@@ -65,88 +69,107 @@ async def test_each_caller_gets_its_own_answer(scripted: ScriptedBackend) -> Non
 
 @pytest.mark.parametrize("poison", [ScriptedBackend.RAISES, ScriptedBackend.BAD_SHAPE, ScriptedBackend.NAN])
 @pytest.mark.parametrize("position", [0, 13, 31])
-async def test_poison_fails_alone(scripted: ScriptedBackend, poison: int, position: int) -> None:
-    queue = make_queue()
+async def test_poison_fails_alone(ends: Ends, scripted: ScriptedBackend, poison: int, position: int) -> None:
     marks = [poison if index == position else index for index in range(32)]
-    jobs = await admit(queue, *marks)
-    async with working(queue, scripted):
-        outcomes = await results(queue, jobs)
-        assert [reason(outcome) for outcome in outcomes] == [
-            Reason.DEAD if mark == poison else None for mark in marks
-        ]
+    jobs = await admit(ends, *marks)
+    async with working(ends, scripted):
+        outcomes = await results(ends, jobs)
+        assert [reason(outcome) for outcome in outcomes] == [Reason.DEAD if mark == poison else None for mark in marks]
         assert len(scripted.calls) <= 1 + 10
-        (after,) = await results(queue, await admit(queue, 1))
+        (after,) = await results(ends, await admit(ends, 1))
         assert isinstance(after, Answer)
 
 
-async def test_a_backend_that_is_down_is_not_asked_again_for_each(scripted: ScriptedBackend) -> None:
-    queue = make_queue()
-    jobs = await admit(queue, *[ScriptedBackend.IS_DOWN] * 8)
-    async with working(queue, scripted):
-        outcomes = await results(queue, jobs)
+async def test_a_backend_that_is_down_is_not_asked_again_for_each(ends: Ends, scripted: ScriptedBackend) -> None:
+    jobs = await admit(ends, *[ScriptedBackend.IS_DOWN] * 8)
+    async with working(ends, scripted):
+        outcomes = await results(ends, jobs)
     assert {reason(outcome) for outcome in outcomes} == {Reason.UNAVAILABLE}
     assert len(scripted.calls) == 1
 
 
-async def test_who_expires_or_leaves_while_the_backend_is_busy_never_reaches_it(scripted: ScriptedBackend) -> None:
-    scripted.call_s = 0.1
-    queue = make_queue()
-    (first,) = await admit(queue, 1)
-    async with working(queue, scripted):
-        await asyncio.sleep(0.02)
-        now = time.monotonic()
-        late = Job("late", pixels(2), now + 0.03, now)
-        gone = Job("gone", pixels(3), now + 5, now)
-        stays = Job("stays", pixels(4), now + 5, now)
-        for job in (late, gone, stays):
-            await queue.admit(job)
-        await queue.cancel(gone)
-        assert [reason(outcome) for outcome in await results(queue, [first, late, stays])] == [
-            None,
-            Reason.EXPIRED,
-            None,
-        ]
+async def test_who_expires_or_leaves_while_the_backend_is_busy_never_reaches_it(
+    ends: Ends, scripted: ScriptedBackend
+) -> None:
+    scripted.call_s = 0.4
+    (first,) = await admit(ends, 1)
+    async with working(ends, scripted):
+        await eventually(lambda: scripted.calls)
+        late, gone, stays = (
+            new_job("late", 0.1, pixels(2)),
+            new_job("gone", 30, pixels(3)),
+            new_job("stays", 30, pixels(4)),
+        )
+        await ends.admit(late, gone, stays)
+        await ends.gateway.cancel(gone)
+        outcomes = await results(ends, [first, late, stays])
+        assert [reason(outcome) for outcome in outcomes] == [None, Reason.EXPIRED, None]
     assert scripted.calls == [[1], [4]]
 
 
-async def test_who_expires_during_a_bisection_is_not_tried_again(scripted: ScriptedBackend) -> None:
-    scripted.call_s = 0.1
-    queue = make_queue()
-    poison = await admit(queue, ScriptedBackend.RAISES, 1, deadline_s=0.05)
-    async with working(queue, scripted):
-        await results(queue, poison)
-        await asyncio.sleep(0.3)
+async def test_who_expires_during_a_bisection_is_not_tried_again(ends: Ends, scripted: ScriptedBackend) -> None:
+    scripted.call_s = 0.6
+    poison = await admit(ends, ScriptedBackend.RAISES, 1, deadline_s=0.5)
+    async with working(ends, scripted):
+        await results(ends, poison)
+        await asyncio.sleep(2 * scripted.call_s)
     assert scripted.calls == [[ScriptedBackend.RAISES, 1]]
 
 
-async def test_leases_are_renewed_during_a_long_call(scripted: ScriptedBackend) -> None:
+async def test_leases_are_renewed_during_a_long_call(ends: Ends, scripted: ScriptedBackend) -> None:
     scripted.call_s = 3 * LEASE_S
-    queue = make_queue()
-    jobs = await admit(queue, 1)
-    async with working(queue, scripted) as metrics:
-        (outcome,) = await results(queue, jobs)
+    jobs = await admit(ends, 1)
+    async with working(ends, scripted) as metrics:
+        (outcome,) = await results(ends, jobs)
     assert isinstance(outcome, Answer)
     assert scripted.calls == [[1]]
     assert metrics.registry.get_sample_value("clicv2_finishes_fenced_total") == 0
 
 
-async def test_every_slot_is_used(scripted: ScriptedBackend) -> None:
-    scripted.slots, scripted.call_s = 3, 0.5
-    queue = make_queue()
-    async with working(queue, scripted):
-        await asyncio.sleep(0)
-        started = time.monotonic()
-        await results(queue, await admit(queue, 1, 2, 3))
-        assert time.monotonic() - started < 1
+async def test_every_slot_is_used(ends: Ends, scripted: ScriptedBackend) -> None:
+    scripted.slots, scripted.call_s = 3, 1.0
+    async with working(ends, scripted):
+        jobs = await admit(ends, 1, 2, 3)
+        await eventually(lambda: len(scripted.calls) == 3)
+        assert all(isinstance(outcome, Answer) for outcome in await results(ends, jobs))
+        started = [job.admitted_at for job in jobs]
+        assert time.monotonic() - min(started) < 2.5, "three calls one after the other take 3 s"
     assert sorted(scripted.calls) == [[1], [2], [3]]
 
 
-async def test_a_late_finish_is_fenced_and_counted(scripted: ScriptedBackend) -> None:
-    scripted.call_s = 0.1
-    queue = make_queue()
-    (job,) = await admit(queue, 1)
-    async with working(queue, scripted) as metrics:
-        await asyncio.sleep(0.05)
-        await queue.cancel(job)
+async def test_a_late_finish_is_fenced_and_counted(ends: Ends, scripted: ScriptedBackend) -> None:
+    scripted.call_s = 0.2
+    (job,) = await admit(ends, 1)
+    async with working(ends, scripted) as metrics:
+        await eventually(lambda: scripted.calls)
+        await ends.gateway.cancel(job)
+        await eventually(lambda: metrics.registry.get_sample_value("clicv2_finishes_fenced_total") == 1)
+
+
+async def test_a_worker_outlives_the_leases_of_one_that_died(ends: Ends, scripted: ScriptedBackend) -> None:
+    jobs = await admit(ends, 1, 2, 3)
+    assert len(await ends.other_worker.lease(2)) == 2
+    async with working(ends, scripted):
+        assert all(isinstance(outcome, Answer) for outcome in await results(ends, jobs))
+    assert sorted(mark for call in scripted.calls for mark in call) == [1, 2, 3]
+
+
+async def test_a_worker_that_is_not_ready_is_not_counted_on(ends: Ends, scripted: ScriptedBackend) -> None:
+    scripted.healthy = False
+    async with working(ends, scripted):
         await asyncio.sleep(0.1)
-        assert metrics.registry.get_sample_value("clicv2_finishes_fenced_total") == 1
+        with pytest.raises(NoWorker):
+            await ends.gateway.admit(new_job("a", pixels=pixels(1)))
+        scripted.healthy = True
+        job = new_job("b", pixels=pixels(1))
+        await until_admitted(ends, job)
+        assert isinstance(await ends.gateway.result(job), Answer)
+
+
+async def until_admitted(ends: Ends, job: Job) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await ends.gateway.admit(job)
+            except NoWorker:
+                await asyncio.sleep(0.02)

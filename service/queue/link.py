@@ -1,0 +1,128 @@
+"""The connection to Redis: scripts and blocking reads, bounded in time.
+
+Whatever keeps Redis from answering is Unavailable.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeAlias, cast
+
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as NotConnected
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as TimedOut
+
+from service.errors import Unavailable
+from service.queue import scripts
+
+Reply: TypeAlias = "int | bytes | list[Reply] | None"
+Fields: TypeAlias = Mapping[bytes, bytes]
+
+# More at once would only wait for each other in Redis, which does one thing at a time.
+_CALLS_AT_ONCE = 16
+
+# What Redis says when it is there but cannot serve now. All else that it says is a defect of ours.
+_STATES = (
+    "OOM", "LOADING", "READONLY", "BUSY", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS",
+    "UNBLOCKED",  # to a blocking read, when a primary becomes a replica
+)  # fmt: skip
+# Redis 6.2 puts what a command in a script said into the middle of its message, after a dash.
+_STATE = re.compile(rf"(?:^|-)(?:{'|'.join(_STATES)})\b")
+
+
+class Link:
+    """One process's way to one Redis.
+
+    Args:
+        url: as redis-py reads it: redis://[[user]:password@]host[:port][/database], rediss://, unix://.
+        keys: KEYS of every script.
+        timeout_s: the longest that a call takes, from the connection to the last byte of the reply.
+    """
+
+    def __init__(self, url: str, keys: tuple[str, ...], timeout_s: float) -> None:
+        pool = ConnectionPool.from_url(
+            url,
+            protocol=2,
+            max_connections=1000,
+            socket_timeout=None,  # `_answering` bounds the whole of a call instead of each part
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),  # here nobody knows whether repeating is worth the wait
+            driver_info=None,
+        )
+        self._redis = Redis.from_pool(pool)
+        self._scripts = {name: self._redis.register_script(scripts.source(name)) for name in scripts.NAMES}
+        self._keys = keys
+        self._timeout_s = timeout_s
+        self._turns = asyncio.Semaphore(_CALLS_AT_ONCE)
+
+    async def run(self, script: str, *args: bytes | str | int) -> Reply:
+        """Run a script, and load it first into a Redis that does not know it. Raises Unavailable."""
+        async with self._answering(self._timeout_s), self._turns:
+            return cast("Reply", await self._scripts[script](self._keys, args))
+
+    async def set_and_run(self, key: str, value: bytes, expire_ms: int, script: str, *args: bytes | str | int) -> Reply:
+        """Set a key, then run a script, in one round trip. Raises Unavailable."""
+        async with self._answering(self._timeout_s), self._turns:
+            for _ in range(2):
+                steps = self._redis.pipeline(transaction=False)
+                steps.set(key, value, px=expire_ms)
+                steps.evalsha(self._scripts[script].sha, len(self._keys), *self._keys, *args)
+                _, reply = await steps.execute(raise_on_error=False)
+                if not isinstance(reply, NoScriptError):
+                    break
+                await self._redis.script_load(self._scripts[script].script)
+            if isinstance(reply, Exception):
+                raise reply
+            return cast("Reply", reply)
+
+    async def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of keys. Raises Unavailable."""
+        async with self._answering(self._timeout_s), self._turns:
+            return cast("list[bytes | None]", await self._redis.mget(keys))
+
+    async def read(self, stream: str, after: bytes, at_most: int, wait_s: float) -> list[tuple[bytes, Fields]]:
+        """Wait for entries that come after one, on a connection of its own. Raises Unavailable.
+
+        An idle Redis looks only ten times a second whose wait is over, so do not rely on it to end a short one.
+        """
+        async with self._answering(wait_s + self._timeout_s):
+            reply = await self._redis.xread({stream: after}, at_most, block=max(1, round(wait_s * 1000)))
+        streams = cast("list[tuple[bytes, list[tuple[bytes, Fields]]]]", reply)
+        return streams[0][1] if streams else []
+
+    async def delete(self, stream: str, entries: list[bytes]) -> None:
+        """Raises Unavailable."""
+        async with self._answering(self._timeout_s), self._turns:
+            await self._redis.xdel(stream, *entries)
+
+    async def drop(self, key: str) -> None:
+        """Raises Unavailable."""
+        async with self._answering(self._timeout_s), self._turns:
+            await self._redis.unlink(key)
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    @asynccontextmanager
+    async def _answering(self, within_s: float) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(within_s):
+                yield
+        except (NotConnected, TimedOut, TimeoutError, OSError) as error:
+            raise _unavailable() from error
+        except ResponseError as error:
+            if not (_STATE.search(str(error)) or error.status_code in _STATES):
+                raise
+            if isinstance(error, ReadOnlyError):  # no longer the primary: let the name be looked up again
+                await self._redis.connection_pool.disconnect(inuse_connections=False)
+            raise _unavailable() from error
+        except RedisError as error:  # a reply that is no Redis's
+            raise _unavailable() from error
+
+
+def _unavailable() -> Unavailable:
+    return Unavailable("the queue is out of reach; try again later")
