@@ -56,7 +56,16 @@ def test_the_shipped_model_keeps_its_bounds() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/configuration.md", "docs/training.md", "MODEL_CARD.md", "CHANGELOG.md"]
+    "page",
+    [
+        "README.md",
+        "docs/configuration.md",
+        "docs/production.md",
+        "docs/training.md",
+        "docker/README.md",
+        "MODEL_CARD.md",
+        "CHANGELOG.md",
+    ],
 )
 def test_links_lead_somewhere(page: str) -> None:
     path = ROOT / page
