@@ -90,7 +90,8 @@ class Row:
         title: of the variant.
         parameters: of what would be exported.
         steps, seconds: of its pretraining.
-        figures: see `COLUMNS`; the content leak is missing when it was not asked for.
+        figures: see `COLUMNS`; the content leak is missing when it was not asked for, and the label-free figures
+            of a method whose head for them was not trained.
     """
 
     title: str
@@ -164,18 +165,16 @@ def measure(
         figures={
             "score_pcc": fitted.quality.mean["pcc"],
             "score_srcc": fitted.quality.mean["srcc"],
-            **_label_free(result),
+            **_evaluated(result, label_free=recipe.method != "clicv2" or recipe.clicv2.masked_entropy),
         },
     )
 
 
-def _label_free(result: Evaluation) -> dict[str, Figure]:
-    entropy = result.outputs["entropy"].mean
-    figures = {
-        "entropy_pcc": entropy["pcc"],
-        "entropy_srcc": entropy["srcc"],
-        "heatmap_auc": result.localisation["heatmap"].auc,
-    }
+def _evaluated(result: Evaluation, *, label_free: bool) -> dict[str, Figure]:
+    figures = {"heatmap_auc": result.localisation["heatmap"].auc}
+    if label_free:
+        entropy = result.outputs["entropy"].mean
+        figures |= {"entropy_pcc": entropy["pcc"], "entropy_srcc": entropy["srcc"]}
     return figures | ({"content_leak": result.leak["embedding"].accuracy} if result.leak else {})
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from training.ablate import COLUMNS, PICTURE, RESULT, TABLE, Ablation, ablate, merged
+from training.ablate import COLUMNS, PICTURE, RESULT, TABLE, Ablation, Variant, ablate, merged
 from training.data.images import find_images
 from training.evaluate import LeakTest
 from training.leak import FOLDS
@@ -65,6 +65,15 @@ def test_a_comparison_is_made_in_parts_and_kept(
     assert table[2].startswith("| all parts |")
     assert f"{both['mem'].figures['score_pcc'].value:.3f}" in table[3]
     assert (out / PICTURE).stat().st_size > 10_000
+
+
+def test_a_head_that_was_not_trained_has_no_figures(
+    comparison: Ablation, images: Path, ratings: Path, tmp_path: Path
+) -> None:
+    sp = Variant(title="SP alone", changes={"clicv2": {"masked_entropy": False}})
+    alone = comparison.model_copy(update={"variants": {"sp": sp}})
+    row = ablate(alone, tmp_path / "out", [images], ratings, SCALE)["sp"]
+    assert set(row.figures) == {"score_pcc", "score_srcc", "heatmap_auc"}
 
 
 def test_the_leak_is_measured_when_asked_also_of_what_was_done_before(
