@@ -573,3 +573,13 @@ def test_fences_rise_with_entry_and_attempt() -> None:
         "1763650000123-18446744073709551615",
         7,
     )
+
+
+async def test_a_process_that_was_late_itself_does_not_blame_redis(redis: RedisServer) -> None:
+    queue = redis_queue(redis, prefix="clicv2", timeout_s=0.2)
+    async with closing(queue):
+        await queue.present(True)
+        asking = asyncio.create_task(queue.depth())
+        await asyncio.sleep(0)  # it asks ...
+        time.sleep(0.5)  # noqa: ASYNC251  # ... and nobody looks for the answer
+        assert await asking == 0
