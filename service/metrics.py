@@ -3,7 +3,9 @@
 admitted = answered + failed + expired + cancelled + dead + in flight      (exactly, at every instant)
 """
 
+import math
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
@@ -53,7 +55,15 @@ class Metrics:
         self._admitted = Counter("clicv2_jobs_admitted", "Jobs that the queue took.", registry=registry)
         self._finished = Counter("clicv2_jobs_finished", "Admitted jobs by their end.", ("outcome",), registry=registry)
         self._in_flight = Gauge("clicv2_jobs_in_flight", "Jobs admitted and not finished.", registry=registry)
-        self.queue_depth = Gauge("clicv2_queue_depth", "Jobs that wait for a worker.", registry=registry)
+        self._queue = {
+            "waiting": Gauge("clicv2_queue_depth", "Jobs that wait for a worker.", registry=registry),
+            "leased": Gauge("clicv2_queue_leased", "Jobs that a worker has.", registry=registry),
+            "dead": Gauge("clicv2_queue_dead_letters", "Jobs that were set aside.", registry=registry),
+            "oldest_s": Gauge(
+                "clicv2_queue_oldest_age_seconds", "Age of the oldest unfinished job.", registry=registry
+            ),
+            "workers": Gauge("clicv2_queue_workers_ready", "Workers that are ready.", registry=registry),
+        }
         self._shed = Counter("clicv2_requests_shed", "Refused for overload, by limit.", ("reason",), registry=registry)
         self._undecodable = Counter("clicv2_decode_failures", "Pictures refused.", ("kind",), registry=registry)
         self._batch_size = Histogram("clicv2_batch_size", "Jobs in a backend call.", buckets=_BATCH, registry=registry)
@@ -71,6 +81,11 @@ class Metrics:
         ).set(1)
         for ending in ("answered", "failed", "expired", "cancelled", "dead"):
             self._finished.labels(ending)  # so that each is there, as 0, before it happens
+
+    def queue(self, counted: Mapping[str, float]) -> None:
+        """What a census of the queue found, by the names of its fields; what is missing is not known now."""
+        for name, gauge in self._queue.items():
+            gauge.set(counted.get(name, math.nan))
 
     def serves(self, manifest: Manifest) -> None:
         self._model.labels(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from service.errors import NoWorker, Overloaded
-from service.queue.protocol import Failure, Job, Lease, Outcome, Reason
+from service.queue.protocol import Census, Failure, Job, Lease, Outcome, Reason
 
 
 @dataclass(slots=True)
@@ -99,6 +99,17 @@ class MemoryQueue:
 
     async def depth(self) -> int:
         return len(self._waiting)
+
+    async def census(self) -> Census:
+        now = self._clock()
+        oldest = min((entry.job.admitted_at for entry in self._entries.values()), default=now)
+        return Census(
+            waiting=len(self._waiting),
+            leased=len(self._entries) - len(self._waiting),
+            dead=0,  # who asked has been told; nothing is kept
+            oldest_s=now - oldest,
+            workers=int(self._worker_ready),
+        )
 
     async def close(self) -> None:
         pass

@@ -87,6 +87,25 @@ class Failure:
 Outcome = Answer | Failure
 
 
+@dataclass(frozen=True, slots=True)
+class Census:
+    """What the queue holds at an instant.
+
+    Attributes:
+        waiting: jobs that wait for a lease.
+        leased: jobs that a worker has.
+        dead: dead letters that are kept.
+        oldest_s: how long ago the oldest of the jobs was admitted.
+        workers: those that are ready.
+    """
+
+    waiting: int
+    leased: int
+    dead: int
+    oldest_s: float
+    workers: int
+
+
 class Queue(Protocol):
     """Jobs in order of admission, at most a counted capacity of them admitted and not finished.
 
@@ -139,6 +158,10 @@ class Queue(Protocol):
 
     async def depth(self) -> int:
         """Jobs that wait for a lease. Raises Unavailable when the queue is out of reach."""
+        ...
+
+    async def census(self) -> Census:
+        """Count what there is. Raises Unavailable when the queue is out of reach."""
         ...
 
     async def close(self) -> None:

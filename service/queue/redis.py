@@ -27,7 +27,7 @@ from typing import cast
 from service.errors import NoWorker, Overloaded, ServiceError, Unavailable
 from service.queue.keys import Keys
 from service.queue.link import Fields, Link
-from service.queue.protocol import Answer, Failure, Job, Lease, Outcome, Reason
+from service.queue.protocol import Answer, Census, Failure, Job, Lease, Outcome, Reason
 from service.queue.wire import WireError, decode_outcome, decode_pixels, encode_outcome, encode_pixels
 
 log = logging.getLogger(__name__)
@@ -47,25 +47,6 @@ _EXPIRED = Failure(Reason.EXPIRED, "the deadline passed before there was an answ
 
 _Row = tuple[bytes, int, bytes, int, int, bytes]  # what lease.lua returns for each lease
 _Claim = tuple[bytes, bytes, int]  # entry, id, attempt
-
-
-@dataclass(frozen=True, slots=True)
-class Census:
-    """What the queue holds at an instant.
-
-    Attributes:
-        waiting: jobs that wait for a lease.
-        leased: jobs that a worker has.
-        dead: dead letters.
-        oldest_s: how long ago the oldest of the jobs was admitted.
-        workers: those that are ready.
-    """
-
-    waiting: int
-    leased: int
-    dead: int
-    oldest_s: float
-    workers: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """GET /livez, /readyz, /metrics: for whoever operates the service."""
 
-import math
+from dataclasses import asdict
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
@@ -32,9 +32,9 @@ def routes(supervisor: Supervisor, readiness: Readiness, queue: Queue, metrics: 
     @router.get("/metrics", operation_id="metrics", summary="For Prometheus", response_class=Response)
     async def scrape(request: Request) -> Response:
         try:
-            metrics.queue_depth.set(await queue.depth())
+            metrics.queue(asdict(await queue.census()))
         except ServiceError:  # a queue out of reach must not hide all the other figures
-            metrics.queue_depth.set(math.nan)
+            metrics.queue({})
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(metrics.registry), headers={"Content-Type": content_type})
 

@@ -11,7 +11,7 @@ from queues import LEASE_S, Ends, answer, memory_ends, new_job, reason, redis_en
 from redis_server import RedisServer, redis_server
 
 from service.errors import NoWorker, Overloaded
-from service.queue.protocol import Failure, Reason
+from service.queue.protocol import Census, Failure, Reason
 
 pytestmark = pytest.mark.anyio
 
@@ -313,3 +313,16 @@ async def test_who_joins_brings_a_later_deadline(opened: Opener) -> None:
         assert lease.job.deadline > time.monotonic() + 10
         await ends.worker.finish(lease, answer(0.25))
         assert score(await ends.gateway.result(late)) == 0.25
+
+
+async def test_a_census_counts_what_there_is(opened: Opener) -> None:
+    async with opened() as ends:
+        assert await ends.gateway.census() == Census(waiting=0, leased=0, dead=0, oldest_s=0.0, workers=0)
+        await ends.admit_new("a", "b", "c")
+        (lease,) = await ends.worker.lease(1)
+        counted = await ends.gateway.census()
+        assert (counted.waiting, counted.leased, counted.workers) == (2, 1, 1)
+        assert 0.0 < counted.oldest_s < 30
+        await ends.worker.finish(lease, answer())
+        counted = await ends.gateway.census()
+        assert (counted.waiting, counted.leased) == (2, 0)

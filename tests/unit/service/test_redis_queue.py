@@ -31,8 +31,8 @@ from service.errors import NoWorker, Overloaded, Unavailable
 from service.queue import redis as module
 from service.queue import wire
 from service.queue.keys import GROUP, Keys
-from service.queue.protocol import Answer, Failure, Job, Outcome, Queue, Reason
-from service.queue.redis import Census, RedisQueue
+from service.queue.protocol import Answer, Census, Failure, Job, Outcome, Queue, Reason
+from service.queue.redis import RedisQueue
 
 pytestmark = pytest.mark.anyio
 
