@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from statistics import median
 
 import numpy as np
 
@@ -47,6 +49,7 @@ class Worker:
         self._turn = asyncio.Lock()  # one lane gathers at a time, or two would each wait to fill half a batch
         self._busy = 0  # lanes in a backend call
         self._held: dict[str, Lease] = {}  # what `_renew` renews
+        self._calls_s: deque[float] = deque(maxlen=5)  # how long the last calls took; several, as one may hiccup
         self._leasing: asyncio.Task[object] | None = None  # the lane that waits for jobs
         self.answered_at = float("-inf")
         self.draining = False
@@ -158,12 +161,19 @@ class Worker:
         await asyncio.gather(*(self._finish(lease, outcome) for lease, outcome in zip(leases, answers, strict=True)))
 
     async def _wanted(self, leases: Sequence[Lease], asked_at: float) -> Sequence[Lease]:
-        """Those that are still ours, not cancelled and not expired: nothing else may reach the backend."""
-        now = self._clock()
+        """Those that are still ours, not cancelled and not expired: nothing else may reach the backend.
+
+        While others wait, a job that would expire in the backend is as good as expired. Under overload the
+        oldest job is always such a one: begun nevertheless, it would cost the next one its time as well.
+        """
+        now = too_early = self._clock()
+        needed_s = 2 * median(self._calls_s) if self._calls_s else 0.0  # to be computed, and to get there and back
+        if any(lease.job.deadline <= now + needed_s for lease in leases) and await self._depth():
+            too_early = now + needed_s
         for lease in leases:
-            if lease.job.deadline <= now:
+            if lease.job.deadline <= too_early:
                 await self._finish(lease, _EXPIRED)
-        live = [lease for lease in leases if lease.job.deadline > now]
+        live = [lease for lease in leases if lease.job.deadline > too_early]
         return live if now - asked_at < _FRESH_S else await self._queue.renew(live)
 
     async def _answer(self, leases: Sequence[Lease]) -> list[Outcome]:
@@ -171,6 +181,7 @@ class Worker:
         started = self._clock()
         predictions = await self._infer(np.stack([lease.job.pixels for lease in leases]))
         inference_s = self._clock() - started
+        self._calls_s.append(inference_s)
         self._metrics.batch(len(leases))
         self._metrics.took("inference", inference_s)
 

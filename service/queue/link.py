@@ -5,11 +5,12 @@ Whatever keeps Redis from answering is Unavailable.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeAlias, cast
 
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as NotConnected
@@ -37,6 +38,37 @@ _STATES = (
 _STATE = re.compile(rf"(?:^|-)(?:{'|'.join(_STATES)})\b")
 
 
+class _Reconnecting(AbstractConnection):
+    """Connects anew when it was reset while it lay in the pool, where redis-py notices only a goodbye.
+
+    What redis-py does instead is to write: uvloop then raises RuntimeError, and asyncio drops the bytes.
+    """
+
+    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
+        if self._writer is not None and self._writer.is_closing():
+            await self.disconnect(nowait=True)
+        await super().send_packed_command(command, check_health)
+
+
+class _Tcp(_Reconnecting, Connection):
+    """redis://"""
+
+
+class _Tls(_Reconnecting, SSLConnection):
+    """rediss://"""
+
+
+class _Unix(_Reconnecting, UnixDomainSocketConnection):
+    """unix://"""
+
+
+_KINDS: dict[type[AbstractConnection], type[AbstractConnection]] = {
+    Connection: _Tcp,
+    SSLConnection: _Tls,
+    UnixDomainSocketConnection: _Unix,
+}
+
+
 class Link:
     """One process's way to one Redis.
 
@@ -56,6 +88,7 @@ class Link:
             retry=Retry(NoBackoff(), 0),  # here nobody knows whether repeating is worth the wait
             driver_info=None,
         )
+        pool.connection_class = _KINDS[pool.connection_class]
         self._redis = Redis.from_pool(pool)
         self._scripts = {name: self._redis.register_script(scripts.source(name)) for name in scripts.NAMES}
         self._keys = keys

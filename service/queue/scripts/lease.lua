@@ -26,7 +26,10 @@ sweep(now, expired, answers_ms)
 for i = 11, #ARGV, 3 do
   local attempt = tonumber(ARGV[i + 2])
   -- Else the lease ran out in between, and somebody has reclaimed the job.
-  if attempt_of(ARGV[i], worker) == attempt then lease(ARGV[i], attempt, ARGV[i + 1]) end
+  if attempt_of(ARGV[i], worker) == attempt then
+    redis.call('XCLAIM', JOBS, GROUP, worker, 0, ARGV[i], 'JUSTID')  -- renews it, or it might be reclaimed below
+    lease(ARGV[i], attempt, ARGV[i + 1])
+  end
 end
 
 local function reclaim(entry, attempts)

@@ -31,6 +31,7 @@ from service.errors import NoWorker, Overloaded, Unavailable
 from service.queue import redis as module
 from service.queue import wire
 from service.queue.keys import GROUP, Keys
+from service.queue.link import Link, _Reconnecting
 from service.queue.protocol import Answer, Census, Failure, Job, Outcome, Queue, Reason
 from service.queue.redis import RedisQueue
 
@@ -583,3 +584,11 @@ async def test_a_process_that_was_late_itself_does_not_blame_redis(redis: RedisS
         await asyncio.sleep(0)  # it asks ...
         time.sleep(0.5)  # noqa: ASYNC251  # ... and nobody looks for the answer
         assert await asking == 0
+
+
+@pytest.mark.parametrize("url", ["redis://localhost", "rediss://localhost", "unix:///run/redis.sock"])
+async def test_every_kind_of_connection_survives_a_reset_in_the_pool(url: str) -> None:
+    """How is in tests/chaos/test_network.py; here, that none is left out."""
+    link = Link(url, (), 0.2)
+    assert issubclass(link._redis.connection_pool.connection_class, _Reconnecting)
+    await link.close()
