@@ -33,6 +33,9 @@ ENV PATH=/opt/clicv2/bin:$PATH \
     HOST=0.0.0.0 \
     PORT=8000 \
     CLICV2_MODEL_REPOSITORY=/models
+# Of keys only hashes are here; where people put them is a volume.
+RUN install -d -o 10001 -g 10001 /keys
+ENV CLICV2_KEYS_FILE=/keys/keys.json
 USER 10001:10001
 EXPOSE 8000
 ENTRYPOINT ["clicv2"]

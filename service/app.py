@@ -15,24 +15,38 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from clicv2 import contract
+from service import keys
+from service.allowance import Allowance
 from service.backend.protocol import Backend
 from service.batcher import BatchLimits
+from service.bulk import BulkLimits
 from service.catalog import Catalog
 from service.door import Door
 from service.health import Readiness, Supervisor
+from service.idempotency import Idempotency
+from service.keys import KeyFile
+from service.ledger.memory import MemoryLedger
+from service.ledger.protocol import Ledger
+from service.limits import Limiter, RedisCounts
 from service.metrics import Metrics
 from service.queue.memory import MemoryQueue
 from service.queue.protocol import Queue
-from service.routes import complexity, models, operations, problems
+from service.routes import access, batch, compare, complexity, models, operations, problems
+from service.routes.access import Access
 from service.routes.edge import Edge
+from service.routes.headers import SecurityHeaders, with_cors
 from service.scoring import Scorer
 from service.settings import Settings
 from service.worker import Worker
+
+if TYPE_CHECKING:
+    from service.fetch import Fetcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +150,22 @@ def create_app(service: Service) -> FastAPI:
     """HTTP in front of a service, which runs from the application's start to its end."""
     settings = service.settings
 
+    guards = keys.wanted(settings.auth, settings.host)
+    known = KeyFile(settings.keys_file, time.monotonic, service.metrics.keys_unusable) if guards else None
+    limiter = _limiter(settings, service.metrics)
+    ledger = _ledger(settings)
+    fetcher = _fetcher(settings, service.metrics) if settings.url_input else None
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with service.running():
-            yield
+            try:
+                yield
+            finally:
+                if fetcher:
+                    await fetcher.close()
+                await ledger.close()
+                await limiter.close()
 
     app = FastAPIOffline(  # FastAPI whose /docs needs no internet
         title="CLICv2 complexity service",
@@ -155,11 +181,22 @@ def create_app(service: Service) -> FastAPI:
         ready_for_s=settings.ready_for_s,
         deadline_s=settings.ready_deadline_s,
     )
-    app.include_router(complexity.routes(service.door, service.scorer, service.pool, service.metrics, settings))
+    parts = (service.door, service.scorer, service.pool, service.metrics, settings)
+    bulk, idempotency = _bulk_limits(settings), Idempotency(ledger)
+    fetch = fetcher.fetch if fetcher else None
+    app.include_router(complexity.routes(*parts, idempotency=idempotency, fetch=fetch))
+    app.include_router(batch.routes(*parts, bulk, idempotency=idempotency))
+    app.include_router(compare.routes(*parts, bulk, idempotency=idempotency))
     app.include_router(models.routes(service.catalog))
     app.include_router(operations.routes(service.supervisor, readiness, service.queue, service.metrics))
     problems.install(app, service.metrics)
+    anonymous = Allowance.parse(settings.anonymous_rate) if settings.anonymous_rate else None
+    # From the inside to the outside.
+    app.add_middleware(Access, keys=known, limiter=limiter, anonymous=anonymous, on_refused=service.metrics.refused)
+    app.add_middleware(with_cors, origins=settings.origins)
     app.add_middleware(Edge, metrics=service.metrics)
+    app.add_middleware(SecurityHeaders)
+    app.openapi = lambda: app.openapi_schema or access.describe(FastAPI.openapi(app))  # type: ignore[method-assign]
     return app
 
 
@@ -238,6 +275,40 @@ def _memory_queue(settings: Settings) -> MemoryQueue:
     )
 
 
+def _bulk_limits(settings: Settings) -> BulkLimits:
+    return BulkLimits(
+        max_items=settings.bulk_max_items,
+        max_bytes=settings.bulk_max_bytes,
+        deadline_s=settings.bulk_deadline_s,
+        lanes=settings.bulk_lanes,
+        at_once=settings.bulk_at_once,
+        max_compared=settings.bulk_max_compared,
+    )
+
+
+def _limiter(settings: Settings, metrics: Metrics) -> Limiter:
+    return Limiter(
+        RedisCounts(settings.redis_url, settings.redis_timeout_s) if settings.redis_url else None,
+        prefix=settings.queue_name,
+        timeout_s=settings.redis_timeout_s,
+        on_lost=metrics.counted_alone,
+        on_exceeded=metrics.refused,
+    )
+
+
+def _ledger(settings: Settings) -> Ledger:
+    if not settings.redis_url:
+        return MemoryLedger(capacity=100_000, ttl_s=settings.idempotency_ttl_s, clock=time.monotonic)
+    from service.ledger.redis import RedisLedger
+
+    return RedisLedger(
+        settings.redis_url,
+        prefix=f"{{{settings.queue_name}}}:key:",
+        ttl_s=settings.idempotency_ttl_s,
+        timeout_s=settings.redis_timeout_s,
+    )
+
+
 def _redis_queue(settings: Settings, url: str) -> Queue:
     from service.queue.redis import RedisQueue
 
@@ -251,6 +322,16 @@ def _redis_queue(settings: Settings, url: str) -> Queue:
         dead_letters=settings.dead_letters,
         timeout_s=settings.redis_timeout_s,
     )
+
+
+def _fetcher(settings: Settings, metrics: Metrics) -> "Fetcher":
+    from service.addresses import public_except
+    from service.fetch import Fetcher
+    from service.outbound import Outbound, SystemResolver  # takes 0.3 s to import
+
+    allowed = public_except(settings.url_denied_networks)
+    outbound = Outbound(SystemResolver(), allowed=allowed, ports=settings.url_ports)
+    return Fetcher(outbound, limit=settings.max_upload_bytes, capacity=settings.max_fetches, observe=metrics.fetched)
 
 
 _end_process = partial(signal.raise_signal, signal.SIGTERM)

@@ -13,7 +13,7 @@ import typer
 
 from clicv2.errors import ImageError
 from service.app import Service, build, build_worker, create_app, create_worker_app
-from service.commands import models
+from service.commands import keys, models
 from service.commands.common import or_exit, read_settings
 from service.errors import ServiceError
 from service.scoring import Scored
@@ -23,6 +23,7 @@ from service.settings import Settings
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="How visually complex a picture is, and where.")
 
 app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
 
 Repository = Annotated[Path | None, typer.Option(help="Folder NAME/VERSION/model.onnx.", show_default=False)]
 
@@ -35,7 +36,7 @@ def serve(
 ) -> None:
     """Answer HTTP requests until SIGTERM. All settings come from the environment; the options go before it."""
     service = or_exit(partial(build, read_settings(host=host, port=port, model_repository=model_repository)))
-    make_server(create_app(service), service.door, service.settings).run()
+    make_server(or_exit(partial(create_app, service)), service.door, service.settings).run()
     # Not `raise Exit`: Python would wait for the pools' threads, and a native call that hangs never ends.
     logging.shutdown()
     os._exit(0 if service.supervisor.alive else 1)

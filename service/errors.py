@@ -5,10 +5,22 @@ ServiceError
 |   +-- NotAcceptable       no media type in Accept can be made
 |   +-- UnsupportedContent  the body's type or coding is not a picture's
 |   +-- UploadTooLarge      the body exceeds the byte cap; found by Content-Length or while it streams
-|   +-- MalformedUpload     the multipart body cannot be parsed
-|   +-- MissingFile         a multipart body without exactly one part named `file`
+|   +-- MalformedUpload     the body is not the form, archive or JSON that its type says
+|   +-- MissingFile         a body without a part named `file`, or without as many as are needed
+|   +-- TooManyFiles        a body with more pictures than one request may hold
+|   +-- BadEntry            something in a form or an archive that is no file with a picture in it
+|   +-- InvalidParameter    a header or a member of the body has a value that it cannot have
+|   +-- KeyReused           an Idempotency-Key that came before, with another picture
+|   +-- UrlInputDisabled    a picture by URL, where that is not allowed
 |   +-- UploadTimeout       the body did not arrive within the deadline
 |   +-- UnknownModel        no model of this name is served
+|   +-- Unauthorized        no API key, or none that is valid
+|   +-- Forbidden           the API key's scope does not suffice
+|   +-- InvalidUrl          a URL that is not fetched, whoever it belongs to
+|   +-- ForbiddenUrl        a URL that leads, or redirects, to what is not public
++-- FetchFailed             the host of a URL did not give its picture
++-- RateLimited             the caller's requests come faster than his rate allows
+|   +-- QuotaExceeded       ... or he has had as many pictures as his quota allows
 +-- Overloaded              shed: as much is in flight as is allowed
 +-- Unavailable             nothing is served now
 |   +-- Draining            ... because the process is about to exit
@@ -77,11 +89,46 @@ class UploadTooLarge(RequestError):
 
 
 class MalformedUpload(RequestError):
-    """The multipart body cannot be parsed."""
+    """The body is not the form, archive or JSON that its type says."""
 
 
 class MissingFile(RequestError):
-    """A multipart body without exactly one part named `file`."""
+    """A body without a part named `file`, or without as many as are needed."""
+
+
+class TooManyFiles(RequestError):
+    """A body with more pictures than one request may hold."""
+
+    def __init__(self, maximum: int) -> None:
+        super().__init__(f"a request may hold {maximum} pictures, this one has more")
+        self.maximum = maximum
+
+    def facts(self) -> Mapping[str, object]:
+        return {"limit": "pictures", "maximum": self.maximum}
+
+
+class BadEntry(RequestError):
+    """Something in a form or an archive that is no file with a picture in it."""
+
+
+class InvalidParameter(RequestError):
+    """A header or a member of the body has a value that it cannot have; `parameter` is its name."""
+
+    def __init__(self, parameter: str, detail: str) -> None:
+        super().__init__(f"{parameter}: {detail}")
+        self.parameter = parameter
+        self.detail = detail
+
+    def facts(self) -> Mapping[str, object]:
+        return {"invalid": [{"parameter": self.parameter, "detail": self.detail}]}
+
+
+class KeyReused(RequestError):
+    """An Idempotency-Key that came before, with another picture."""
+
+
+class UrlInputDisabled(RequestError):
+    """A picture by URL, where that is not allowed."""
 
 
 class UploadTimeout(RequestError):
@@ -92,15 +139,96 @@ class UnknownModel(RequestError):
     """No model of this name is served."""
 
 
+class InvalidUrl(RequestError):
+    """A URL that is not fetched, whoever it belongs to. The message does not repeat it: it may hold secrets."""
+
+
+class ForbiddenUrl(RequestError):
+    """A URL that leads, or redirects, to what is not public. The message does not tell what is there instead."""
+
+
+class FetchFailed(ServiceError):
+    """The host of a URL did not give its picture.
+
+    Attributes:
+        upstream_status: what it answered with; None when there was no usable answer.
+    """
+
+    def __init__(self, message: str, upstream_status: int | None = None) -> None:
+        super().__init__(message)
+        self.upstream_status = upstream_status
+
+    def facts(self) -> Mapping[str, object]:
+        return {} if self.upstream_status is None else {"upstream_status": self.upstream_status}
+
+
+class Unauthorized(RequestError):
+    """No API key, or none that is valid.
+
+    Attributes:
+        challenge: for WWW-Authenticate (RFC 6750, section 3).
+    """
+
+    def __init__(self, message: str, challenge: str) -> None:
+        super().__init__(message)
+        self.challenge = challenge
+
+
+class Forbidden(RequestError):
+    """The API key's scope does not suffice.
+
+    Attributes:
+        challenge: for WWW-Authenticate (RFC 6750, section 3).
+    """
+
+    def __init__(self, message: str, challenge: str) -> None:
+        super().__init__(message)
+        self.challenge = challenge
+
+
+class RateLimited(ServiceError):
+    """The caller's requests come faster than his rate allows.
+
+    Attributes:
+        maximum: how many are allowed in `window_s`.
+        remaining: how many are left; above 0 when more were asked for at once.
+    """
+
+    policy = "rate"
+    unit = "requests"
+
+    def __init__(self, maximum: int, window_s: int, remaining: int, retry_after_s: float) -> None:
+        super().__init__(
+            f"{maximum} {self.unit} in {window_s} s are allowed, of which {remaining} are left; "
+            f"try again in {retry_after_s:.0f} s"
+        )
+        self.maximum = maximum
+        self.window_s = window_s
+        self.remaining = remaining
+        self.retry_after_s = retry_after_s
+
+    def facts(self) -> Mapping[str, object]:
+        # The first member is that of draft-ietf-httpapi-ratelimit-headers-11, section 5.1.
+        return {"violated-policies": [self.policy], "maximum": self.maximum, "window_s": self.window_s}
+
+
+class QuotaExceeded(RateLimited):
+    """The caller has had as many pictures as his quota allows."""
+
+    policy = "quota"
+    unit = "pictures"
+
+
 class Overloaded(ServiceError):
     """Shed: as much is in flight as is allowed.
 
     Attributes:
-        reason: which limit: "requests" (of this gateway) or "queue".
+        reason: which limit: "requests", "batches" or "urls" (of this gateway), or "queue".
     """
 
     def __init__(self, reason: str, maximum: int, retry_after_s: float = 1.0) -> None:
-        super().__init__(f"the service is at its limit of {maximum} pictures in flight; try again later")
+        what = "batches" if reason == "batches" else "pictures"
+        super().__init__(f"the service is at its limit of {maximum} {what} in flight; try again later")
         self.reason = reason
         self.maximum = maximum
         self.retry_after_s = retry_after_s
@@ -171,10 +299,23 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     NotAcceptable: Problem(406, "not-acceptable", "No acceptable media type can be made"),
     UnsupportedContent: Problem(415, "unsupported-content", "Unsupported type of request body"),
     UploadTooLarge: Problem(413, "image-too-large", "The picture exceeds a limit"),
-    MalformedUpload: Problem(400, "malformed-upload", "The multipart body cannot be parsed"),
-    MissingFile: Problem(400, "missing-file", "The upload holds no part named `file`"),
+    MalformedUpload: Problem(400, "malformed-upload", "The body cannot be parsed"),
+    MissingFile: Problem(400, "missing-file", "The upload lacks a picture"),
+    TooManyFiles: Problem(413, "too-many-files", "Too many pictures in one request"),
+    BadEntry: Problem(415, "bad-entry", "Not a file with a picture"),
+    InvalidParameter: INVALID_PARAMETER,
+    KeyReused: Problem(422, "idempotency-key-reused", "The Idempotency-Key was used for another picture"),
+    UrlInputDisabled: Problem(403, "url-input-disabled", "Pictures by URL are not allowed"),
     UploadTimeout: Problem(408, "upload-timeout", "The upload took too long"),
     UnknownModel: Problem(404, "unknown-model", "No such model"),
+    # 422 and not 403, which clients take to speak of their credentials; and no other key would help.
+    InvalidUrl: Problem(422, "invalid-url", "Not a URL that is fetched"),
+    ForbiddenUrl: Problem(422, "forbidden-url", "The URL does not lead to a public host"),
+    FetchFailed: Problem(502, "fetch-failed", "The URL could not be fetched"),
+    Unauthorized: Problem(401, "unauthorized", "A valid API key is needed"),
+    Forbidden: Problem(403, "forbidden", "The API key's scope does not suffice"),
+    RateLimited: Problem(429, "rate-limited", "Too many requests"),
+    QuotaExceeded: Problem(429, "quota-exceeded", "The quota is used up"),
     Overloaded: Problem(429, "overloaded", "Too many pictures in flight"),
     Unavailable: Problem(503, "unavailable", "The service is unavailable"),
     Draining: Problem(503, "draining", "The service is shutting down"),

@@ -18,6 +18,7 @@ from clicv2.contract import Manifest
 
 Stage = Literal["upload", "decode", "queue", "inference", "render"]
 Ending = Literal["answered", "failed", "expired", "cancelled", "dead"]
+Refusal = Literal["unauthorized", "forbidden", "rate", "quota"]
 
 # From below a lone inference to the deadline, a factor of about two apart.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -65,6 +66,22 @@ class Metrics:
             "workers": Gauge("clicv2_queue_workers_ready", "Workers that are ready.", registry=registry),
         }
         self._shed = Counter("clicv2_requests_shed", "Refused for overload, by limit.", ("reason",), registry=registry)
+        self._refused = Counter(
+            "clicv2_requests_refused", "Refused for who asks, or how much he asks.", ("reason",), registry=registry
+        )
+        self._counted_alone = Counter(
+            "clicv2_limits_counted_alone", "Limits counted by this process alone: Redis was away.", registry=registry
+        )
+        self._keys_unusable = Counter(
+            "clicv2_keys_unusable", "Changes of the file of keys that could not be read.", registry=registry
+        )
+        self._fetched = Histogram(
+            "clicv2_fetch_duration_seconds",
+            "Pictures by URL, by how it ended.",
+            ("outcome",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
         self._undecodable = Counter("clicv2_decode_failures", "Pictures refused.", ("kind",), registry=registry)
         self._batch_size = Histogram("clicv2_batch_size", "Jobs in a backend call.", buckets=_BATCH, registry=registry)
         self._fenced = Counter(
@@ -102,6 +119,18 @@ class Metrics:
 
     def shed(self, reason: str) -> None:
         self._shed.labels(reason).inc()
+
+    def refused(self, reason: Refusal) -> None:
+        self._refused.labels(reason).inc()
+
+    def counted_alone(self) -> None:
+        self._counted_alone.inc()
+
+    def keys_unusable(self) -> None:
+        self._keys_unusable.inc()
+
+    def fetched(self, ending: str, seconds: float) -> None:
+        self._fetched.labels(ending).observe(seconds)
 
     def undecodable(self, error: Exception) -> None:
         self._undecodable.labels(type(error).__name__).inc()

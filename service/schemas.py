@@ -7,30 +7,109 @@ from pydantic import BaseModel, ConfigDict, Field
 from clicv2.heatmap import DEFAULT_MAX_SIDE, DEFAULT_OPACITY
 
 HeatmapKind = Literal["none", "grid", "png", "overlay"]
+DifferenceKind = Literal["none", "grid", "png"]
 Colormap = Literal["viridis", "magma", "inferno", "plasma", "cividis"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
 
 # At 1024 an overlay costs 75 ms of CPU; a larger one would show no more, for the cells are few.
 MAX_HEATMAP_SIDE = 1024
+# Of pictures of which an answer may hold hundreds: each is at most 0.26 MB in base64, whatever it shows.
+MAX_SMALL_SIDE = 256
+ModelSelector = Annotated[str, Field(pattern=r"^[\w.-]+(:[1-9]\d{0,8})?$", max_length=100)]
 
 
 class _Schema(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ComplexityQuery(_Schema):
-    """How the heatmap is wanted."""
+class ProblemDocument(BaseModel):
+    """RFC 9457; further members state the facts, e.g. `limit`, `actual`, `maximum`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(description="Stable; what a program should look at.", examples=["urn:clicv2:problem:overloaded"])
+    title: str
+    status: int
+    detail: str
+    instance: str = Field(description="This occurrence: `urn:clicv2:request:` and the X-Request-ID.")
+
+
+class ModelChoice(_Schema):
+    """Which model is to answer."""
+
+    model: ModelSelector | None = Field(
+        None,
+        description="`NAME` or `NAME:VERSION`. One version answers at a time; if it is not the one asked for, "
+        "the answer is `unknown-model` and not another version's.",
+        examples=["clicv2", "clicv2:1"],
+    )
+
+    @property
+    def model_name(self) -> str | None:
+        return self.model.partition(":")[0] if self.model else None
+
+    @property
+    def model_version(self) -> int | None:
+        version = self.model.partition(":")[2] if self.model else ""
+        return int(version) if version else None
+
+
+class Options(ModelChoice):
+    """What is wanted of each picture, beside its scores."""
 
     heatmap: HeatmapKind = Field(
         "none",
-        description="`grid`: numbers; `png`: a coloured map; `overlay`: the map over the grey picture. "
-        "With `Accept: image/png` the picture itself is the answer: the overlay if asked for, else the map.",
+        description="`grid`: numbers; `png`: a coloured map; `overlay`: the map over the grey picture.",
     )
     colormap: Colormap = Field("viridis", description="Perceptually uniform colour map of the pictures.")
     opacity: Share = Field(DEFAULT_OPACITY, description="Of the map in an overlay: 0 shows the grey picture.")
     heatmap_size: int = Field(
         DEFAULT_MAX_SIDE, ge=16, le=MAX_HEATMAP_SIDE, description="Longest side of the pictures, in pixels."
+    )
+    embedding: bool = Field(False, description="Also the model's embedding, `embedding_size` numbers.")
+
+
+class ComplexityQuery(Options):
+    """What is wanted of a picture. With `Accept: image/png` or `image/webp` the map itself is the answer:
+    the overlay if asked for, else the coloured map."""
+
+
+class BatchQuery(Options):
+    """What is wanted of each of many pictures."""
+
+    heatmap_size: int = Field(
+        MAX_SMALL_SIDE,
+        ge=16,
+        le=MAX_SMALL_SIDE,
+        description="Longest side of the heatmaps' pictures, in pixels. Ask for one picture to get a larger one.",
+    )
+
+
+class CompareQuery(ModelChoice):
+    """How the difference of the heatmaps is wanted."""
+
+    difference: DifferenceKind = Field(
+        "none",
+        description="`grid`: numbers; `png`: in blue where the second picture is simpler, in red where it is more "
+        "complex. With `Accept: image/png` or `image/webp`, and two pictures, that picture itself is the answer.",
+    )
+    scale: float = Field(
+        0.5,
+        ge=0.01,
+        le=1,
+        allow_inf_nan=False,
+        description="The difference that has the strongest colour. The same in every answer, so that two compare.",
+    )
+    heatmap_size: int = Field(MAX_SMALL_SIDE, ge=16, le=MAX_SMALL_SIDE, description="Longest side, in pixels.")
+
+
+class JsonPicture(_Schema):
+    """A picture within JSON: either member."""
+
+    image: str | None = Field(None, description="The file in base64, or a `data:` URL.")
+    url: str | None = Field(
+        None, max_length=2048, description="Where the picture is; refused unless the server allows it."
     )
 
 
@@ -73,6 +152,9 @@ class Rendering(_Schema):
     data: str = Field(description="The file, in base64.")
 
 
+Heatmap = Annotated[Grid | Rendering, Field(discriminator="kind")]
+
+
 class Timings(_Schema):
     """Where the time went, in seconds."""
 
@@ -93,8 +175,84 @@ class Complexity(_Schema):
     entropy: Share = Field(description="The label-free measure: mean entropy of the patches; no human taught it.")
     model: ModelName
     image: ImageFacts
-    heatmap: Annotated[Grid | Rendering, Field(discriminator="kind")] | None = None
+    heatmap: Heatmap | None = None
+    embedding: list[float] | None = Field(None, description="If asked for; as exact as the model's float32.")
     timings: Timings
+
+
+class Counts(_Schema):
+    """How the items of a batch ended."""
+
+    items: int
+    scored: int
+    failed: int
+
+
+class BatchItem(_Schema):
+    """One picture of a batch: either its result or its problem."""
+
+    index: int = Field(ge=0, description="Its place in the upload, from 0.")
+    name: str = Field(description="The file's name in the form or the archive; need not be unique.")
+    result: Complexity | None = None
+    problem: ProblemDocument | None = None
+
+
+class Batch(_Schema):
+    """Every picture of a batch, in the order of the upload."""
+
+    items: list[BatchItem]
+    counts: Counts
+
+
+class ComparedPicture(_Schema):
+    """One of the pictures compared."""
+
+    index: int = Field(ge=0)
+    name: str
+    rank: int = Field(ge=1, description="1: the most complex. Equal scores have equal ranks.")
+    score: Share
+    percentile: float = Field(ge=0, le=100)
+    entropy: Share
+    image: ImageFacts
+
+
+class DifferenceGrid(_Schema):
+    """The second picture's heatmap minus the first's, as numbers."""
+
+    kind: Literal["grid"] = "grid"
+    rows: int
+    columns: int
+    values: list[list[float]] = Field(description="`values[row][column]`, each of -1 to 1.")
+
+
+class DifferenceRendering(_Schema):
+    """The second picture's heatmap minus the first's, as a picture of the first one's shape."""
+
+    kind: Literal["png"] = "png"
+    media_type: Literal["image/png"] = "image/png"
+    width: int
+    height: int
+    scale: float = Field(description="The difference that has the strongest colour.")
+    data: str = Field(description="The file, in base64.")
+
+
+class Difference(_Schema):
+    """The second picture minus the first: positive where the second is the more complex."""
+
+    first: int = Field(description="`index` of a picture.")
+    second: int
+    score: float
+    percentile: float
+    entropy: float
+    heatmap: Annotated[DifferenceGrid | DifferenceRendering, Field(discriminator="kind")] | None = None
+
+
+class Comparison(_Schema):
+    """Pictures side by side."""
+
+    model: ModelName
+    pictures: list[ComparedPicture] = Field(description="In the order of the upload.")
+    differences: list[Difference] = Field(description="Of every two pictures.")
 
 
 class FigureFacts(_Schema):
@@ -110,14 +268,19 @@ class ModelFacts(_Schema):
 
     name: str
     version: int
-    method: str
+    method: str = Field(description="How its features were pretrained.")
     input: tuple[int, int, int] = Field(description="Height, width, channels.")
     grid: tuple[int, int] = Field(description="Rows and columns of the heatmap.")
     embedding_size: int
     fingerprint: str = Field(description="Of the preprocessing that the model expects.")
     sha256: str
+    preprocess: dict[str, object] = Field(description="How a picture becomes its input.")
+    recipe: dict[str, object] = Field(description="How it was trained.")
     data: dict[str, object] = Field(description="What it was trained, calibrated and referenced on.")
+    calibration: dict[str, object] = Field(description="How the mean of the heatmap becomes the score.")
+    reference: list[float] = Field(description="Scores of the reference pictures at the percentiles 0, 1, ... 100.")
     figures: dict[str, FigureFacts] = Field(description="Quality on the evaluation sets.")
+    measured: dict[str, object] = Field(description="What was measured at its export.")
 
 
 class ModelList(_Schema):
@@ -130,15 +293,3 @@ class Health(_Schema):
     """A probe's good answer."""
 
     status: Literal["ok"] = "ok"
-
-
-class ProblemDocument(BaseModel):
-    """RFC 9457; further members state the facts, e.g. `limit`, `actual`, `maximum`."""
-
-    model_config = ConfigDict(extra="allow")
-
-    type: str = Field(description="Stable; what a program should look at.", examples=["urn:clicv2:problem:overloaded"])
-    title: str
-    status: int
-    detail: str
-    instance: str = Field(description="This occurrence: `urn:clicv2:request:` and the X-Request-ID.")

@@ -12,7 +12,8 @@ from clicv2.headers import Limits
 from clicv2.imaging import Pixels
 from service.catalog import Catalog
 from service.decoding import Decoded, decode, off_loop
-from service.errors import DeadlineExceeded, InferenceFailed, Unavailable
+from service.errors import DeadlineExceeded, InferenceFailed, Unavailable, UnknownModel
+from service.idempotency import Naming
 from service.metrics import Ending, Metrics
 from service.prediction import Prediction
 from service.queue.protocol import Answer, Job, Queue, Reason
@@ -71,21 +72,45 @@ class Scorer:
         self._limits = limits
         self._clock = clock
 
-    async def score(self, data: bytes, deadline: float, *, preview_side: int | None = None) -> Scored:
+    async def score(
+        self,
+        data: bytes,
+        deadline: float,
+        *,
+        preview_side: int | None = None,
+        version: int | None = None,
+        naming: Naming | None = None,
+    ) -> Scored:
         """Score an encoded picture by `deadline`, an instant on the clock.
 
-        Raises ImageError, Overloaded, Unavailable, DeadlineExceeded, InferenceFailed.
+        Args:
+            version: of the model, from which alone an answer is wanted.
+            naming: gives the job its id; None: it gets a new one.
+
+        Raises ImageError, Overloaded, Unavailable, DeadlineExceeded, InferenceFailed, UnknownModel, KeyReused.
         """
         started = self._clock()
         spec = self._catalog.preprocess
         decoded = await off_loop(self._pool, deadline - started, decode, data, spec, self._limits, preview_side)
         decoded_at = self._clock()
-        job_id, answer = await self._infer(decoded.pixels, deadline)
+        job_id, answer = await self._infer(decoded.pixels, deadline, await naming(decoded.sha256) if naming else None)
         manifest = self._catalog.answered(answer.prediction.version)
-        waited_s = self._clock() - decoded_at - answer.inference_s
+        # Only now: which version serves is known for certain of an answer alone, and may change at any time.
+        if version not in (None, manifest.version):
+            raise UnknownModel(
+                f"version {version} of {manifest.name!r} does not answer, version {manifest.version} does"
+            )
+        # A job that was joined may have been computed before this picture came.
+        waited_s = max(0.0, self._clock() - decoded_at - answer.inference_s)
         self._metrics.took("decode", decoded_at - started)
         self._metrics.took("queue", waited_s)
         return Scored(job_id, manifest, decoded, answer.prediction, decoded_at - started, waited_s, answer.inference_s)
+
+    def check_model(self, name: str | None) -> None:
+        """Raises UnknownModel when a model of another name is wanted (None: whichever there is)."""
+        served = self._catalog.current.name
+        if name not in (None, served):
+            raise UnknownModel(f"no model {name!r} is served, only {served!r}")
 
     async def prove(self, pixels: Pixels, deadline: float) -> None:
         """Take one model input, uint8 [H, W, 3], through queue, worker and backend.
@@ -95,9 +120,9 @@ class Scorer:
         _, answer = await self._infer(pixels, deadline)
         self._catalog.answered(answer.prediction.version)
 
-    async def _infer(self, pixels: Pixels, deadline: float) -> tuple[str, Answer]:
+    async def _infer(self, pixels: Pixels, deadline: float, job_id: str | None = None) -> tuple[str, Answer]:
         """`prove`; returns the job's id and its answer."""
-        job = Job(token_hex(16), pixels, deadline, self._clock())
+        job = Job(job_id or token_hex(16), pixels, deadline, self._clock())
         await self._queue.admit(job)
         self._metrics.admitted()
         ending: Ending = "cancelled"

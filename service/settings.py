@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -45,6 +45,28 @@ class Settings(BaseSettings):
         False, description="Print a line for each request. Off: /metrics counts them, and a line costs 0.05 ms of CPU."
     )
 
+    auth: Literal["on", "off"] | None = Field(
+        None,
+        description="Whether callers need an API key. None: not on the loopback, where nobody else is; at any other "
+        "HOST the gateway does not start until somebody has decided.",
+    )
+    keys_file: Path = Field(
+        Path("keys.json"),
+        description="Hashes of the API keys: `clicv2 keys` writes them, gateways read them again within a second of a "
+        "change. Mount the folder, not the file, which is replaced as a whole.",
+    )
+    anonymous_rate: str | None = Field(
+        None,
+        pattern=r"^[1-9]\d{0,9}/(second|minute|hour|day)$",
+        description="Requests of each address where callers need no key, e.g. 10/second. None: behind a proxy all "
+        "callers have one address, and what is too much for the gateway is shed anyway.",
+    )
+    cors_origins: str = Field(
+        "",
+        description="Origins whose pages may call the service from a browser, with commas between. None: a page of "
+        "somebody else must not use what a visitor can reach.",
+    )
+
     model_repository: Path = Field(
         Path("model_repository"),
         description="Folder NAME/VERSION/model.onnx, as Triton reads it. The checkout's own, which ships a model.",
@@ -76,6 +98,45 @@ class Settings(BaseSettings):
         description="Passes of a progressive JPEG over its pixels: encoders write 10 to 20, each can cost 40 ms.",
     )
 
+    url_input: bool = Field(
+        False,
+        description="Take pictures by URL. Off: the service then makes requests to hosts that its callers choose.",
+    )
+    url_ports: frozenset[int] = Field(
+        frozenset({80, 443}),
+        description="Ports that a URL may name. Those of the web; others would make us a port scanner.",
+    )
+    url_denied_networks: tuple[str, ...] = Field(
+        (),
+        description="Networks that URLs must not lead to although their addresses are public: one's own. Private ones "
+        "are refused anyway.",
+    )
+    max_fetches: Count = Field(
+        32,
+        description="Pictures on their way from URLs at once, each at most CLICV2_MAX_UPLOAD_BYTES in memory; more are "
+        "shed with 429.",
+    )
+
+    bulk_max_items: Count = Field(
+        256, description="Pictures in a batch. Its answer as JSON is held in memory: with maps at most 67 MB."
+    )
+    bulk_max_bytes: Count = Field(
+        128 << 20,
+        description="Bytes of a batch, as sent and, in an archive, as decompressed. A zip is held in memory whole.",
+    )
+    bulk_deadline_s: Seconds = Field(
+        60.0,
+        description="From a batch's first byte to its last answer: 256 pictures take about 6 s on one core, the rest "
+        "is for the upload.",
+    )
+    bulk_lanes: Count = Field(
+        8, description="Pictures of one batch inside at once: enough to fill a worker, few of what is let in."
+    )
+    bulk_at_once: Count = Field(
+        4, description="Batches inside at once, and as many comparisons; more are shed with 429. Each may hold a zip."
+    )
+    bulk_max_compared: int = Field(8, ge=2, description="Pictures in a comparison: 28 pairs, each with a map.")
+
     max_in_flight: Count = Field(
         128,
         description="Pictures between a complete upload and its answer in this process; more are shed with 429. At 100 "
@@ -104,6 +165,11 @@ class Settings(BaseSettings):
         "clicv2",
         pattern=r"^[\w.-]+$",
         description="First part of every key in Redis. Two services may share one Redis.",
+    )
+    idempotency_ttl_s: Seconds = Field(
+        600.0,
+        description="How long an Idempotency-Key is remembered; a retry comes within minutes. At 1,000 a second that "
+        "is 90 MB in Redis.",
     )
     queue_capacity: Count = Field(
         1024,
@@ -164,6 +230,10 @@ class Settings(BaseSettings):
     drain_timeout_s: Seconds = Field(
         15.0, description="After SIGTERM, the longest wait for what is in flight; below the 20 s promised for an exit."
     )
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        return tuple(origin.strip() for origin in self.cors_origins.split(",") if origin.strip())
 
     @property
     def limits(self) -> Limits:

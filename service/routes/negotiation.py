@@ -1,24 +1,26 @@
-"""Accept -> JSON or PNG (RFC 9110, section 12.5.1). Pure."""
+"""Accept -> what the answer is made of (RFC 9110, section 12.5.1). Pure."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, TypeVar
 
 from service.errors import NotAcceptable
 
-Form = Literal["json", "png"]
+Form = Literal["json", "png", "webp"]
+FormT = TypeVar("FormT", bound=str)
+
 # In the order of preference among equals.
-_OFFERS: tuple[tuple[Form, str], ...] = (("json", "application/json"), ("png", "image/png"))
+OFFERS: Mapping[Form, str] = {"json": "application/json", "png": "image/png", "webp": "image/webp"}
 
 
-def negotiate(accept: str | None) -> Form:
+def negotiate(accept: str | None, offers: Mapping[FormT, str]) -> FormT:
     """The offer of highest quality. Raises NotAcceptable when every offer has quality 0."""
     if accept is None or accept == "*/*" or not accept.strip():
-        return "json"
+        return next(iter(offers))
     ranges = [_parse(item) for item in accept.split(",") if item.strip()]
-    qualities = {form: _quality(media_type, ranges) for form, media_type in _OFFERS}
+    qualities = {form: _quality(media_type, ranges) for form, media_type in offers.items()}
     form = max(qualities, key=lambda form: qualities[form])  # the first of equals
     if qualities[form] == 0:
-        offers = " or ".join(media_type for _, media_type in _OFFERS)
-        raise NotAcceptable(f"the answer can be {offers}; Accept allows neither: {accept}")
+        raise NotAcceptable(f"the answer can be {' or '.join(offers.values())}; Accept allows none of it: {accept}")
     return form
 
 

@@ -22,6 +22,7 @@ from service.errors import (
     problem_of,
 )
 from service.metrics import Metrics
+from service.routes import examples
 from service.schemas import ProblemDocument
 
 log = logging.getLogger(__name__)
@@ -33,10 +34,7 @@ def install(app: FastAPI, metrics: Metrics) -> None:
     """Answer every error of the application's routes with a problem document."""
 
     async def on_our_error(request: Request, error: Exception) -> Response:
-        if isinstance(error, Overloaded):
-            metrics.shed(error.reason)
-        if isinstance(error, ImageError):
-            metrics.undecodable(error)
+        count(error, metrics)
         return problem_response(request_id(request), error)
 
     async def on_http_error(request: Request, error: Exception) -> Response:
@@ -62,28 +60,58 @@ def install(app: FastAPI, metrics: Metrics) -> None:
     app.add_exception_handler(RequestValidationError, on_invalid_parameter)
 
 
-def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For OpenAPI: what each status means, by the table of errors."""
-    kinds = [*PROBLEMS.values(), INVALID_PARAMETER, INTERNAL]
+def count(error: Exception, metrics: Metrics) -> None:
+    """Whichever way an error is told, once."""
+    if isinstance(error, Overloaded):
+        metrics.shed(error.reason)
+    if isinstance(error, ImageError):
+        metrics.undecodable(error)
+
+
+def responses(*of: int | type[Exception]) -> dict[int | str, dict[str, Any]]:
+    """For OpenAPI: what can go wrong, and how that looks.
+
+    Args:
+        of: kinds of error of the table; or a status, for all of the table that have it.
+    """
+    named = {PROBLEMS[each] for each in of if isinstance(each, type)}
+    wanted = [kind for kind in _kinds() if kind in named or kind.status in of]
     return {
         status: {
-            "description": "; ".join(
-                dict.fromkeys(f"`{kind.slug}`: {kind.title}" for kind in kinds if kind.status == status)
-            ),
-            "content": {MEDIA_TYPE: {"schema": ProblemDocument.model_json_schema()}},
+            "description": "; ".join(f"`{kind.slug}`: {kind.title}" for kind in wanted if kind.status == status),
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": ProblemDocument.model_json_schema(),
+                    "examples": {
+                        kind.slug: {"summary": kind.title, "value": _example(kind)}
+                        for kind in wanted
+                        if kind.status == status
+                    },
+                }
+            },
         }
-        for status in statuses
+        for status in sorted({kind.status for kind in wanted})
     }
 
 
-def problem_response(request_id: str, error: Exception) -> Response:
-    """The document for an error of the table `service.errors.PROBLEMS`; any other stays internal."""
-    problem = problem_of(error)
-    if problem is INTERNAL:
-        return _response(request_id, problem, "An unexpected error; the log has it under this request's id.")
+def problem_response(request_id: str, error: Exception, *, place: Mapping[str, object] | None = None) -> Response:
+    """The document for an error of the table `service.errors.PROBLEMS`; any other stays internal.
+
+    Args:
+        place: further members: which of several pictures it is about.
+    """
     retry_after_s = error.retry_after_s if isinstance(error, ServiceError) else None
     headers = {} if retry_after_s is None else {"Retry-After": str(max(1, round(retry_after_s)))}
-    return _response(request_id, problem, str(error), headers=headers, facts=facts_of(error))
+    document = problem_document(request_id, error) | dict(place or {})
+    return Response(orjson.dumps(document), problem_of(error).status, headers, MEDIA_TYPE)
+
+
+def problem_document(request_id: str, error: Exception) -> dict[str, object]:
+    """`problem_response`'s, for an error within a greater whole."""
+    problem = problem_of(error)
+    if problem is INTERNAL:
+        return _document(request_id, problem, "An unexpected error; the log has it under this request's id.", {})
+    return _document(request_id, problem, str(error), facts_of(error))
 
 
 def request_id(request: Request) -> str:
@@ -99,12 +127,26 @@ def _response(
     headers: Mapping[str, str] | None = None,
     facts: Mapping[str, object] | None = None,
 ) -> Response:
-    document = {
+    document = _document(request_id, problem, detail, facts or {})
+    return Response(orjson.dumps(document), problem.status, headers, MEDIA_TYPE)
+
+
+def _document(request_id: str, problem: Problem, detail: str, facts: Mapping[str, object]) -> dict[str, object]:
+    return {
         "type": problem.type,
         "title": problem.title,
         "status": problem.status,
         "detail": detail,
         "instance": f"urn:clicv2:request:{request_id}",
-        **(facts or {}),
+        **facts,
     }
-    return Response(orjson.dumps(document), problem.status, headers, MEDIA_TYPE)
+
+
+def _kinds() -> list[Problem]:
+    """Each once, in the order of the table."""
+    return list(dict.fromkeys([*PROBLEMS.values(), INVALID_PARAMETER, INTERNAL]))
+
+
+def _example(kind: Problem) -> dict[str, object]:
+    detail, facts = examples.DETAILS.get(kind.slug, (kind.title, {}))
+    return _document("9f86d081884c7d65", kind, detail, facts)

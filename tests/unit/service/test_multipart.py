@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.errors import MissingFile, UploadTooLarge
-from service.multipart import OVERHEAD_BYTES, FilePart
+from service.errors import MalformedUpload, MissingFile, UploadTooLarge
+from service.items import Item
+from service.multipart import OVERHEAD_BYTES, FilePart, FileParts
 
 BOUNDARY = b"frontier"
 
@@ -56,3 +57,46 @@ def test_an_empty_form_names_what_it_found() -> None:
     parser.write(part("picture", b"abc") + END)
     with pytest.raises(MissingFile, match="'picture'"):
         parser.finish()
+
+
+@settings(deadline=None)
+@given(st.lists(contents, min_size=1, max_size=5), st.lists(st.integers(0, 2000), max_size=10))
+def test_many_parts_however_they_are_cut_up(pictures: list[bytes], cuts: list[int]) -> None:
+    if any(b"\r\n--" + BOUNDARY in b"\r\n" + picture for picture in pictures):
+        return  # not a valid form
+    body = part("note", b"ignored") + b"".join(part("file", picture) for picture in pictures) + END
+    edges = [0, *sorted(cut % len(body) for cut in cuts), len(body)]
+    parser = FileParts(BOUNDARY, limit=10_000)
+    items: list[Item] = []
+    for start, stop in pairwise(edges):
+        items += parser.write(body[start:stop])
+    items += parser.finish()
+    assert [item.read() for item in items] == pictures
+    assert {item.name for item in items} == {"a.png"}
+
+
+def test_of_many_parts_the_large_one_is_refused_alone() -> None:
+    parser = FileParts(BOUNDARY, limit=1000)
+    body = part("file", bytes(1000)) + part("file", bytes(5000)) + part("file", b"last") + END
+    first, large, last = [*parser.write(body), *parser.finish()]
+    assert (first.read(), last.read()) == (bytes(1000), b"last")
+    with pytest.raises(UploadTooLarge) as refusal:
+        large.read()
+    assert refusal.value.actual == 5000
+
+
+def test_of_many_parts_the_others_are_bounded() -> None:
+    parser = FileParts(BOUNDARY, limit=1000)
+    with pytest.raises(UploadTooLarge):
+        list(parser.write(part("note", bytes(OVERHEAD_BYTES + 1))))
+
+
+def test_many_parts_of_which_none_is_a_picture() -> None:
+    parser = FileParts(BOUNDARY, limit=1000)
+    list(parser.write(part("picture", b"abc") + END))
+    with pytest.raises(MissingFile, match="'picture'"):
+        parser.finish()
+    cut_off = FileParts(BOUNDARY, limit=1000)
+    list(cut_off.write(part("file", b"abc")))
+    with pytest.raises(MalformedUpload):
+        cut_off.finish()
