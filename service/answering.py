@@ -5,7 +5,8 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from service import rendering
-from service.decoding import Decoded, off_loop
+from service.cache.results import ANY_USE, CacheUse
+from service.decoding import Known, off_loop
 from service.idempotency import Naming
 from service.metrics import Metrics
 from service.rendering import PictureForm, Rendered
@@ -44,6 +45,7 @@ class Answering:
         *,
         as_picture: PictureForm | None = None,
         naming: Naming | None = None,
+        use: CacheUse = ANY_USE,
     ) -> Answered:
         """Raises what `Scorer.score` does.
 
@@ -57,6 +59,7 @@ class Answering:
             preview_side=options.heatmap_size if options.heatmap == "overlay" else None,
             version=options.model_version,
             naming=naming,
+            use=use,
         )
         answered_at = time.monotonic()
         picture: Rendered | None = None
@@ -92,11 +95,12 @@ def complexity(answered: Answered, options: Options, started: float) -> Complexi
         heatmap=_heatmap(answered, options),
         # By way of text: the shortest decimals that are the same float32.
         embedding=[float(str(value)) for value in prediction.embedding] if options.embedding else None,
+        cache=scored.cache,
         timings=_timings(answered, started),
     )
 
 
-def image_facts(decoded: Decoded) -> ImageFacts:
+def image_facts(decoded: Known) -> ImageFacts:
     return ImageFacts(
         width=decoded.width,
         height=decoded.height,

@@ -26,6 +26,9 @@ from service.allowance import Allowance
 from service.backend.protocol import Backend
 from service.batcher import BatchLimits
 from service.bulk import BulkLimits
+from service.cache.memory import MemoryStore
+from service.cache.protocol import Store
+from service.cache.results import ResultCache, entry_bytes
 from service.catalog import Catalog
 from service.door import Door
 from service.health import Readiness, Supervisor
@@ -65,6 +68,7 @@ class Service:
     metrics: Metrics
     door: Door
     scorer: Scorer
+    results: ResultCache | None
     supervisor: Supervisor
 
     @asynccontextmanager
@@ -74,6 +78,8 @@ class Service:
             async with _watched(self.supervisor):
                 yield
         finally:
+            if self.results:
+                await self.results.close()
             await self.queue.close()
             if self.backend:
                 await self.backend.close()
@@ -126,6 +132,7 @@ def assemble(settings: Settings, catalog: Catalog, queue: Queue, backend: Backen
     metrics.serves(catalog.current)
     pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="decode")
     worker = _worker(settings, queue, backend, metrics) if backend else None
+    results = _results(settings, catalog, metrics)
 
     async def run() -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -141,7 +148,8 @@ def assemble(settings: Settings, catalog: Catalog, queue: Queue, backend: Backen
         pool=pool,
         metrics=metrics,
         door=Door(settings.max_in_flight),
-        scorer=Scorer(pool, queue, metrics, catalog, settings.limits),
+        scorer=Scorer(pool, queue, metrics, catalog, settings.limits, results=results),
+        results=results,
         supervisor=Supervisor(run, _end_process),
     )
 
@@ -245,6 +253,14 @@ def _catalog(settings: Settings) -> Catalog:
     return Catalog(settings.model_repository / settings.model, settings.model_version)
 
 
+def _results(settings: Settings, catalog: Catalog, metrics: Metrics) -> ResultCache | None:
+    if not settings.cache_bytes:
+        return None
+    if settings.redis_url:
+        return ResultCache(_redis_store(settings, settings.redis_url, catalog, metrics))
+    return ResultCache(MemoryStore(max_bytes=settings.cache_bytes, ttl_s=settings.cache_ttl_s))
+
+
 # What is imported below is installed only where it is used: see the extras in pyproject.toml.
 
 
@@ -306,6 +322,19 @@ def _ledger(settings: Settings) -> Ledger:
         prefix=f"{{{settings.queue_name}}}:key:",
         ttl_s=settings.idempotency_ttl_s,
         timeout_s=settings.redis_timeout_s,
+    )
+
+
+def _redis_store(settings: Settings, url: str, catalog: Catalog, metrics: Metrics) -> Store:
+    from service.cache.redis import OVERHEAD_BYTES, RedisStore
+
+    return RedisStore(
+        url,
+        prefix=settings.queue_name,
+        slots=max(1, settings.cache_bytes // (entry_bytes(catalog.current) + OVERHEAD_BYTES)),
+        ttl_s=settings.cache_ttl_s,
+        timeout_s=settings.redis_timeout_s,
+        on_failure=metrics.cache_failed,
     )
 
 

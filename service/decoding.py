@@ -20,17 +20,15 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Decoded:
-    """A picture on its way to the model; the decoded original itself is not kept.
+class Known:
+    """What an answer says of a picture itself.
 
     Attributes:
-        pixels: the model's input, uint8 [H, W, 3].
         width, height, format, frames: see `clicv2.imaging.Picture`.
         sha256: of the file, in hexadecimal.
         preview: the picture, small, for an overlay; None unless asked for.
     """
 
-    pixels: Pixels
     width: int
     height: int
     format: str
@@ -43,11 +41,25 @@ class Decoded:
         return self.width, self.height
 
 
-def decode(data: bytes, spec: PreprocessSpec, limits: Limits, preview_side: int | None = None) -> Decoded:
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded(Known):
+    """A picture on its way to the model; the decoded original itself is not kept.
+
+    Attributes:
+        pixels: the model's input, uint8 [H, W, 3].
+    """
+
+    pixels: Pixels
+
+
+def decode(
+    data: bytes, spec: PreprocessSpec, limits: Limits, preview_side: int | None = None, sha256: str | None = None
+) -> Decoded:
     """Bytes -> model input and facts. Raises ImageError.
 
     Args:
         preview_side: longest side of the preview in pixels; None for no preview.
+        sha256: of the file, if it is known.
     """
     picture = imaging.decode(data, spec, limits)
     preview = None
@@ -63,7 +75,7 @@ def decode(data: bytes, spec: PreprocessSpec, limits: Limits, preview_side: int 
         height=picture.height,
         format=picture.format,
         frames=picture.frames,
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=sha256 or hashlib.sha256(data).hexdigest(),
         preview=preview,
     )
 

@@ -17,6 +17,7 @@ from prometheus_client.process_collector import ProcessCollector
 from clicv2.contract import Manifest
 
 Stage = Literal["upload", "decode", "queue", "inference", "render"]
+CacheState = Literal["hit", "miss", "shared"]
 Ending = Literal["answered", "failed", "expired", "cancelled", "dead"]
 Refusal = Literal["unauthorized", "forbidden", "rate", "quota"]
 
@@ -84,6 +85,15 @@ class Metrics:
         )
         self._undecodable = Counter("clicv2_decode_failures", "Pictures refused.", ("kind",), registry=registry)
         self._batch_size = Histogram("clicv2_batch_size", "Jobs in a backend call.", buckets=_BATCH, registry=registry)
+        self._looked_up = Counter(
+            "clicv2_cache_lookups",
+            "Pictures by where their result came from: kept, a job of their own, another request's job.",
+            ("result",),
+            registry=registry,
+        )
+        self._cache_failures = Counter(
+            "clicv2_cache_failures", "Calls that Redis did not serve: nothing is kept then.", registry=registry
+        )
         self._fenced = Counter(
             "clicv2_finishes_fenced", "Outcomes refused: lease lost or job no longer wanted.", registry=registry
         )
@@ -96,6 +106,8 @@ class Metrics:
         Gauge("clicv2_build_info", "What serves.", ("version", "python", "onnxruntime"), registry=registry).labels(
             version("clicv2-complexity"), platform.python_version(), _version_or_none("onnxruntime")
         ).set(1)
+        for state in ("hit", "miss", "shared"):
+            self._looked_up.labels(state)
         for ending in ("answered", "failed", "expired", "cancelled", "dead"):
             self._finished.labels(ending)  # so that each is there, as 0, before it happens
 
@@ -137,6 +149,12 @@ class Metrics:
 
     def fenced(self) -> None:
         self._fenced.inc()
+
+    def looked_up(self, state: CacheState) -> None:
+        self._looked_up.labels(state).inc()
+
+    def cache_failed(self) -> None:
+        self._cache_failures.inc()
 
     def batch(self, size: int) -> None:
         self._batch_size.observe(size)

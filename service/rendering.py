@@ -14,7 +14,7 @@ from clicv2 import contract
 from clicv2.contract import Float32
 from clicv2.heatmap import fit, overlay, render_map, to_png
 from clicv2.imaging import Pixels
-from service.decoding import Decoded
+from service.decoding import Known
 from service.schemas import CompareQuery, DifferenceGrid, DifferenceRendering, Grid, Options, Rendering
 
 PictureForm = Literal["png", "webp"]
@@ -44,7 +44,7 @@ def grid(heatmap: Float32) -> Grid:
     return Grid(rows=cells.shape[0], columns=cells.shape[1], values=cells.tolist())
 
 
-def picture(heatmap: Float32, decoded: Decoded, options: Options, form: PictureForm = "png") -> Rendered:
+def picture(heatmap: Float32, decoded: Known, options: Options, form: PictureForm = "png") -> Rendered:
     """The map, or, for `overlay`, the map over the picture. CPU-bound: call it off the event loop."""
     cells = contract.local_score(heatmap)
     if options.heatmap == "overlay" and decoded.preview is not None:

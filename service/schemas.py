@@ -9,6 +9,7 @@ from clicv2.heatmap import DEFAULT_MAX_SIDE, DEFAULT_OPACITY
 HeatmapKind = Literal["none", "grid", "png", "overlay"]
 DifferenceKind = Literal["none", "grid", "png"]
 Colormap = Literal["viridis", "magma", "inferno", "plasma", "cividis"]
+CacheState = Literal["hit", "miss", "shared"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
 
@@ -177,6 +178,11 @@ class Complexity(_Schema):
     image: ImageFacts
     heatmap: Heatmap | None = None
     embedding: list[float] | None = Field(None, description="If asked for; as exact as the model's float32.")
+    cache: CacheState | None = Field(
+        None,
+        description="`hit`: the result was kept; `miss`: a job of its own; `shared`: the job of a request for the same "
+        "picture at the same time. Missing where nothing is kept.",
+    )
     timings: Timings
 
 

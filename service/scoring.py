@@ -4,19 +4,25 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from secrets import token_hex
 
+from clicv2 import heatmap
 from clicv2.contract import Manifest
+from clicv2.errors import ImageError
 from clicv2.headers import Limits
 from clicv2.imaging import Pixels
+from service.cache.results import ANY_USE, CacheState, CacheUse, Facts, Result, ResultCache, digest
 from service.catalog import Catalog
-from service.decoding import Decoded, decode, off_loop
+from service.decoding import Known, decode, off_loop
 from service.errors import DeadlineExceeded, InferenceFailed, Unavailable, UnknownModel
 from service.idempotency import Naming
 from service.metrics import Ending, Metrics
 from service.prediction import Prediction
+from service.queue.extension import extended_result
 from service.queue.protocol import Answer, Job, Queue, Reason
+from service.singleflight import SingleFlight, Wanted
 
 _ENDINGS: dict[Reason, Ending] = {
     Reason.DEAD: "dead",
@@ -36,15 +42,24 @@ class Scored:
 
     Attributes:
         manifest: of the model version that answered.
+        cache: where the answer came from; None where nothing is kept.
     """
 
     id: str
     manifest: Manifest
-    decoded: Decoded
+    decoded: Known
     prediction: Prediction
     decode_s: float
     queue_s: float
     inference_s: float
+    cache: CacheState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Until:
+    """One caller's deadline."""
+
+    until: float
 
 
 class Scorer:
@@ -62,6 +77,7 @@ class Scorer:
         catalog: Catalog,
         limits: Limits,
         *,
+        results: ResultCache | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.answered_at = float("-inf")
@@ -70,6 +86,11 @@ class Scorer:
         self._metrics = metrics
         self._catalog = catalog
         self._limits = limits
+        self._results = results
+        # What is wrong with a picture is so for everybody; whatever else went wrong may not happen again.
+        self._flights: SingleFlight[Scored] = SingleFlight(
+            lambda error: isinstance(error, ImageError | InferenceFailed), clock
+        )
         self._clock = clock
 
     async def score(
@@ -80,31 +101,100 @@ class Scorer:
         preview_side: int | None = None,
         version: int | None = None,
         naming: Naming | None = None,
+        use: CacheUse = ANY_USE,
     ) -> Scored:
         """Score an encoded picture by `deadline`, an instant on the clock.
 
         Args:
             version: of the model, from which alone an answer is wanted.
-            naming: gives the job its id; None: it gets a new one.
+            naming: gives the job its id; None: it gets a new one, unless the result is known or another request
+                has a job for the picture.
+            use: what the caller allows of what is kept.
 
         Raises ImageError, Overloaded, Unavailable, DeadlineExceeded, InferenceFailed, UnknownModel, KeyReused.
         """
-        started = self._clock()
-        spec = self._catalog.preprocess
-        decoded = await off_loop(self._pool, deadline - started, decode, data, spec, self._limits, preview_side)
-        decoded_at = self._clock()
-        job_id, answer = await self._infer(decoded.pixels, deadline, await naming(decoded.sha256) if naming else None)
-        manifest = self._catalog.answered(answer.prediction.version)
+        if self._results is None or naming:  # a job of this name must there be, for who asks again
+            scored = await self._job(_Until(deadline), data, None, preview_side, naming)
+        else:
+            scored = await self._kept_or_job(self._results, data, deadline, preview_side, version, use)
         # Only now: which version serves is known for certain of an answer alone, and may change at any time.
-        if version not in (None, manifest.version):
+        if version not in (None, scored.manifest.version):
+            manifest = scored.manifest
             raise UnknownModel(
                 f"version {version} of {manifest.name!r} does not answer, version {manifest.version} does"
             )
+        return scored
+
+    async def _kept_or_job(
+        self,
+        results: ResultCache,
+        data: bytes,
+        deadline: float,
+        preview_side: int | None,
+        version: int | None,
+        use: CacheUse,
+    ) -> Scored:
+        started = self._clock()
+        content = await digest(data)
+        manifest = self._catalog.current
+        if use.find and version in (None, manifest.version):
+            kept = await results.find(content, manifest)
+            if kept:
+                self._metrics.looked_up("hit")
+                known = Known(**asdict(kept.facts), sha256=content, preview=None)
+                took_s = self._clock() - started
+                found = Scored(token_hex(16), manifest, known, kept.prediction, 0.0, took_s, 0.0, "hit")
+                return await self._with_preview(found, data, deadline, preview_side)
+        work = partial(self._job, data=data, content=content, preview_side=preview_side, naming=None, keep=use.keep)
+        scored, shared = await self._flights.share(content, deadline, work)
+        self._metrics.looked_up("shared" if shared else "miss")
+        if not shared:
+            return replace(scored, cache="miss")
+        waited_s = self._clock() - started
+        mine = replace(scored, id=token_hex(16), decode_s=0.0, queue_s=waited_s, inference_s=0.0, cache="shared")
+        return await self._with_preview(mine, data, deadline, preview_side)
+
+    async def _with_preview(self, scored: Scored, data: bytes, deadline: float, side: int | None) -> Scored:
+        """Decode the picture once more if an overlay needs a preview that is not there. Raises what `score` does."""
+        had = scored.decoded.preview
+        if side is None or (had is not None and had.size == heatmap.fit(scored.decoded.size, side)):
+            return scored
+        started = self._clock()
+        spec, content = self._catalog.preprocess, scored.decoded.sha256
+        decoded = await off_loop(self._pool, deadline - started, decode, data, spec, self._limits, side, content)
+        return replace(scored, decoded=decoded, decode_s=self._clock() - started)
+
+    async def _job(
+        self,
+        wanted: Wanted,
+        data: bytes,
+        content: str | None,
+        preview_side: int | None,
+        naming: Naming | None,
+        keep: bool = True,
+    ) -> Scored:
+        """Score it by a job of its own."""
+        started = self._clock()
+        spec = self._catalog.preprocess
+        decoded = await off_loop(
+            self._pool, wanted.until - started, decode, data, spec, self._limits, preview_side, content
+        )
+        decoded_at = self._clock()
+        job_id, answer = await self._infer(decoded.pixels, wanted, await naming(decoded.sha256) if naming else None)
+        manifest = self._catalog.answered(answer.prediction.version)
+        if self._results and keep:
+            facts = Facts(decoded.width, decoded.height, decoded.format, decoded.frames)
+            self._results.keep(decoded.sha256, manifest, Result(facts, answer.prediction))
         # A job that was joined may have been computed before this picture came.
         waited_s = max(0.0, self._clock() - decoded_at - answer.inference_s)
         self._metrics.took("decode", decoded_at - started)
         self._metrics.took("queue", waited_s)
         return Scored(job_id, manifest, decoded, answer.prediction, decoded_at - started, waited_s, answer.inference_s)
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the version that answered last."""
+        return self._catalog.current
 
     def check_model(self, name: str | None) -> None:
         """Raises UnknownModel when a model of another name is wanted (None: whichever there is)."""
@@ -117,17 +207,17 @@ class Scorer:
 
         Raises Overloaded, Unavailable, DeadlineExceeded, InferenceFailed.
         """
-        _, answer = await self._infer(pixels, deadline)
+        _, answer = await self._infer(pixels, _Until(deadline))
         self._catalog.answered(answer.prediction.version)
 
-    async def _infer(self, pixels: Pixels, deadline: float, job_id: str | None = None) -> tuple[str, Answer]:
+    async def _infer(self, pixels: Pixels, wanted: Wanted, job_id: str | None = None) -> tuple[str, Answer]:
         """`prove`; returns the job's id and its answer."""
-        job = Job(job_id or token_hex(16), pixels, deadline, self._clock())
+        job = Job(job_id or token_hex(16), pixels, wanted.until, self._clock())
         await self._queue.admit(job)
         self._metrics.admitted()
         ending: Ending = "cancelled"
         try:
-            outcome = await self._queue.result(job)
+            outcome = await extended_result(self._queue, job, lambda: wanted.until, self._clock)
             ending = "answered" if isinstance(outcome, Answer) else _ENDINGS[outcome.reason]
         except asyncio.CancelledError:
             await self._queue.cancel(job)

@@ -185,6 +185,18 @@ class Settings(BaseSettings):
         100, ge=0, description="Jobs set aside after their last attempt, to be examined; each holds its pixels, 0.2 MB."
     )
 
+    cache_bytes: int = Field(
+        0,
+        ge=0,
+        description="Memory for results that are kept, here or in Redis for all gateways together; 64 MiB hold 29,000 "
+        "pictures, in Redis as part of `maxmemory`. None: whoever has a picture would learn that it was scored before.",
+    )
+    cache_ttl_s: Seconds = Field(
+        3600.0,
+        description="How long a result is kept. It stays true for as long as its model version answers; an hour "
+        "bounds how long a new version may go unnoticed by a gateway of which nobody asks whether it is ready.",
+    )
+
     triton_url: str | None = Field(
         None, description="host:port of Triton's gRPC. None: ONNX Runtime in this process, which needs no other server."
     )

@@ -11,6 +11,7 @@ from clicv2 import errors as image_errors
 from clicv2.imaging import MEDIA_TYPES
 from service import errors
 from service.answering import Answering, complexity
+from service.cache.results import digest
 from service.door import Door
 from service.errors import UrlInputDisabled
 from service.idempotency import Idempotency
@@ -18,6 +19,7 @@ from service.ingest import Link, read_upload, unless_gone
 from service.metrics import Metrics
 from service.rendering import Rendered
 from service.routes import examples
+from service.routes.conditional import cache_status, cache_use, etag, has_it, not_modified, validators
 from service.routes.demands import Names, parameters, timeout_s
 from service.routes.negotiation import OFFERS, negotiate
 from service.routes.problems import responses
@@ -96,6 +98,7 @@ def routes(
         response_class=Response,
         responses={
             200: _OK,
+            304: {"description": "The caller has this answer: its `ETag` is in If-None-Match."},
             **responses(*PICTURE_ERRORS, errors.UploadTooLarge, *REQUEST_ERRORS, *_URL_ERRORS, *SERVER_STATUSES),
         },
         openapi_extra={**_BODY, "parameters": [*query_of.parameters, *parameters(settings.deadline_s)]},
@@ -107,6 +110,8 @@ def routes(
         deadline = started + timeout_s(request, settings.deadline_s)
         form = negotiate(request.headers.get("accept"), OFFERS)
         names = Names(request, idempotency)
+        use = cache_use(request.headers.getlist("cache-control"))
+        known = request.headers.getlist("if-none-match")
         scorer.check_model(query.model_name)
         door.check()
         data = await read_upload(request, settings.max_upload_bytes, deadline - started, pool)
@@ -116,14 +121,21 @@ def routes(
                     raise UrlInputDisabled("this server takes no pictures by URL: send the picture itself")
                 data = await fetch(data.url, deadline)
             metrics.took("upload", time.monotonic() - started)
+            if known and use.find and has_it(known, tag := etag(await digest(data), scorer.manifest, form, query)):
+                return not_modified(tag)
             with door.entered():
                 answered = await answering.answer(
-                    data, query, deadline, as_picture=None if form == "json" else form, naming=names.at()
+                    data, query, deadline, as_picture=None if form == "json" else form, naming=names.at(), use=use
                 )
+        scored = answered.scored
+        tag = etag(scored.decoded.sha256, scored.manifest, form, query)
+        if has_it(known, tag):
+            return not_modified(tag)
+        headers = {**validators(tag), **cache_status(scored.cache)}
         if form != "json" and answered.picture:
-            return _picture_response(answered.scored, answered.picture)
+            return _picture_response(scored, answered.picture, headers)
         document = complexity(answered, query, started)
-        return Response(document.model_dump_json(exclude_none=True), media_type="application/json")
+        return Response(document.model_dump_json(exclude_none=True), headers=headers, media_type="application/json")
 
     return router
 
@@ -155,9 +167,9 @@ _BODY: dict[str, Any] = {
 }
 
 
-def _picture_response(scored: Scored, picture: Rendered) -> Response:
+def _picture_response(scored: Scored, picture: Rendered, headers: dict[str, str]) -> Response:
     prediction = scored.prediction
-    headers = {
+    headers = headers | {
         "X-Complexity-Score": f"{prediction.score:.6f}",
         "X-Complexity-Percentile": f"{scored.manifest.percentile(prediction.score):.2f}",
         "X-Complexity-Entropy": f"{prediction.entropy:.6f}",

@@ -27,10 +27,10 @@ _SWAGGER = frozenset({"/docs", "/docs/oauth2-redirect"})
 
 _EXPOSED = (
     "X-Request-ID", "Retry-After", "RateLimit", "RateLimit-Policy", "WWW-Authenticate", "ETag", "Location",
-    "X-Complexity-Score", "X-Complexity-Percentile", "X-Complexity-Entropy",
+    "Cache-Status", "X-Complexity-Score", "X-Complexity-Percentile", "X-Complexity-Entropy",
 )  # fmt: skip
 _ACCEPTED = (
-    "Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "If-None-Match", "X-Request-ID",
+    "Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "If-None-Match", "Cache-Control", "X-Request-ID",
     "X-Request-Timeout",
 )  # fmt: skip
 
