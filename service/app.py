@@ -359,7 +359,7 @@ def _fetcher(settings: Settings, metrics: Metrics) -> "Fetcher":
     from service.outbound import Outbound, SystemResolver  # takes 0.3 s to import
 
     allowed = public_except(settings.url_denied_networks)
-    outbound = Outbound(SystemResolver(), allowed=allowed, ports=settings.url_ports)
+    outbound = Outbound(SystemResolver(), allowed=allowed, ports=frozenset(settings.url_ports))
     return Fetcher(outbound, limit=settings.max_upload_bytes, capacity=settings.max_fetches, observe=metrics.fetched)
 
 

@@ -102,14 +102,14 @@ class Settings(BaseSettings):
         False,
         description="Take pictures by URL. Off: the service then makes requests to hosts that its callers choose.",
     )
-    url_ports: frozenset[int] = Field(
-        frozenset({80, 443}),
-        description="Ports that a URL may name. Those of the web; others would make us a port scanner.",
+    url_ports: tuple[int, ...] = Field(
+        (80, 443),
+        description="Ports that a URL may name, as [80, 443]. Those of the web; others would make us a port scanner.",
     )
     url_denied_networks: tuple[str, ...] = Field(
         (),
-        description="Networks that URLs must not lead to although their addresses are public: one's own. Private ones "
-        "are refused anyway.",
+        description="Networks that URLs must not lead to although their addresses are public: one's own, as "
+        '["203.0.113.0/24"]. Private ones are refused anyway.',
     )
     max_fetches: Count = Field(
         32,
