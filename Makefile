@@ -35,7 +35,7 @@ test-compose: $(VENV)/.dev ## Build the images, start the stack, break it, take 
 	$(BIN)/python -m pytest tests/compose/stack.py $(ARGS)
 
 chaos: $(VENV)/.dev $(VENV)/.triton redis-server ## Kill, stop and replace processes under load, ten times as often as `make test` does
-	CHAOS_SCALE=10 $(BIN)/python -m pytest tests/chaos $(ARGS)
+	CHAOS_SCALE=10 CLICV2_MODEL_RUNS=10000 $(BIN)/python -m pytest --timeout 3600 tests/chaos tests/property/test_queue_model.py $(ARGS)
 
 redis-server:
 	@command -v redis-server >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server; } \
