@@ -4,7 +4,7 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from secrets import token_hex
 
@@ -576,6 +576,27 @@ def test_fences_rise_with_entry_and_attempt() -> None:
     )
 
 
+async def test_a_line_too_slow_for_the_pixels_costs_no_attempts(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lease was granted, but its reply could not be used before it ran out: nobody has begun the job."""
+    assert isinstance(ends.worker, RedisQueue)
+    intact = ends.worker._link.get
+    tries = 0
+
+    async def get(keys: Sequence[bytes]) -> list[bytes | None]:
+        nonlocal tries
+        tries += 1
+        if tries <= 3:
+            await asyncio.sleep(1.2 * LEASE_S)
+            raise Unavailable("too slow")
+        return await intact(keys)
+
+    monkeypatch.setattr(ends.worker._link, "get", get)
+    (job,) = await ends.admit_new("a")
+    (lease,) = await ends.worker.lease(4)  # there is room to reclaim others, too
+    assert (lease.job.id, lease.job.attempt) == (job.id, 1)
+    assert await ends.worker.finish(lease, answer())
+
+
 async def test_a_process_that_was_late_itself_does_not_blame_redis(redis: RedisServer) -> None:
     queue = redis_queue(redis, prefix="clicv2", timeout_s=0.2)
     async with closing(queue):
@@ -587,8 +608,8 @@ async def test_a_process_that_was_late_itself_does_not_blame_redis(redis: RedisS
 
 
 @pytest.mark.parametrize("url", ["redis://localhost", "rediss://localhost", "unix:///run/redis.sock"])
-async def test_every_kind_of_connection_survives_a_reset_in_the_pool(url: str) -> None:
-    """How is in tests/chaos/test_network.py; here, that none is left out."""
+async def test_no_kind_of_connection_is_left_out_of_those_that_reconnect(url: str) -> None:
+    """That they do is in tests/chaos/test_network.py."""
     link = Link(url, (), 0.2)
     assert issubclass(link._redis.connection_pool.connection_class, _Reconnecting)
     await link.close()

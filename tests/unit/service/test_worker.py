@@ -166,6 +166,44 @@ async def test_a_worker_that_is_not_ready_is_not_counted_on(ends: Ends, scripted
         assert isinstance(await ends.gateway.result(job), Answer)
 
 
+async def test_a_backend_that_falls_while_nobody_asks_is_healed(ends: Ends, scripted: ScriptedBackend) -> None:
+    """Without a ready worker no job comes, so waiting for one would be waiting for ever."""
+
+    async def heal() -> None:
+        scripted.healthy = True
+
+    scripted.heal = heal  # type: ignore[method-assign]  # as Triton's does: it is this call that finds out
+    async with working(ends, scripted):
+        await asyncio.sleep(0.2)  # by now every lane waits for a job
+        scripted.healthy = False
+        await eventually(lambda: scripted.healthy)
+        job = new_job("a", pixels=pixels(1))
+        await until_admitted(ends, job)
+        assert isinstance(await ends.gateway.result(job), Answer)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_who_drains_finishes_what_it_has_and_takes_nothing_more(
+    ends: Ends, scripted: ScriptedBackend, busy: bool
+) -> None:
+    scripted.call_s = 0.3
+    worker = Worker(ends.worker, scripted, Metrics(), BatchLimits(1, 0.0, scripted.slots), renew_every_s=LEASE_S / 3)
+    async with running(worker.run()):
+        first = await admit(ends, 1) if busy else []
+        if busy:
+            await eventually(lambda: scripted.calls)
+        else:
+            await asyncio.sleep(0.2)  # by now every lane waits for a job
+        worker.drain()
+        late = await admit(ends, 2)
+        assert all(isinstance(outcome, Answer) for outcome in await results(ends, first))
+        await eventually(lambda: worker.in_flight == 0)
+        await asyncio.sleep(0.2)
+        assert scripted.calls == ([[1]] if busy else [])
+        (lease,) = await ends.other_worker.lease(1)
+        assert lease.job.id == late[0].id
+
+
 async def until_admitted(ends: Ends, job: Job) -> None:
     async with asyncio.timeout(30):
         while True:
