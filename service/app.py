@@ -25,7 +25,6 @@ from service import keys
 from service.allowance import Allowance
 from service.backend.protocol import Backend
 from service.batcher import BatchLimits
-from service.bulk import BulkLimits
 from service.cache.memory import MemoryStore
 from service.cache.protocol import Store
 from service.cache.results import ResultCache, entry_bytes
@@ -44,6 +43,7 @@ from service.routes import access, batch, compare, complexity, models, operation
 from service.routes.access import Access
 from service.routes.edge import Edge
 from service.routes.headers import SecurityHeaders, with_cors
+from service.routes.parts import Parts
 from service.scoring import Scorer
 from service.settings import Settings
 from service.worker import Worker
@@ -189,12 +189,18 @@ def create_app(service: Service) -> FastAPI:
         ready_for_s=settings.ready_for_s,
         deadline_s=settings.ready_deadline_s,
     )
-    parts = (service.door, service.scorer, service.pool, service.metrics, settings)
-    bulk, idempotency = _bulk_limits(settings), Idempotency(ledger)
-    fetch = fetcher.fetch if fetcher else None
-    app.include_router(complexity.routes(*parts, idempotency=idempotency, fetch=fetch))
-    app.include_router(batch.routes(*parts, bulk, idempotency=idempotency))
-    app.include_router(compare.routes(*parts, bulk, idempotency=idempotency))
+    parts = Parts(
+        settings=settings,
+        door=service.door,
+        scorer=service.scorer,
+        pool=service.pool,
+        metrics=service.metrics,
+        idempotency=Idempotency(ledger),
+        fetch=fetcher.fetch if fetcher else None,
+    )
+    app.include_router(complexity.routes(parts))
+    app.include_router(batch.routes(parts))
+    app.include_router(compare.routes(parts))
     app.include_router(models.routes(service.catalog))
     app.include_router(operations.routes(service.supervisor, readiness, service.queue, service.metrics))
     problems.install(app, service.metrics)
@@ -288,17 +294,6 @@ def _memory_queue(settings: Settings) -> MemoryQueue:
         lease_s=settings.lease_s,
         max_attempts=settings.max_attempts,
         clock=time.monotonic,
-    )
-
-
-def _bulk_limits(settings: Settings) -> BulkLimits:
-    return BulkLimits(
-        max_items=settings.bulk_max_items,
-        max_bytes=settings.bulk_max_bytes,
-        deadline_s=settings.bulk_deadline_s,
-        lanes=settings.bulk_lanes,
-        at_once=settings.bulk_at_once,
-        max_compared=settings.bulk_max_compared,
     )
 
 

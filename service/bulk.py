@@ -12,7 +12,6 @@ import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from service.door import Door
@@ -25,27 +24,6 @@ T = TypeVar("T")
 # How long a lane waits before it asks again: longer each time, and not all lanes at once.
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class BulkLimits:
-    """What bounds requests with many pictures.
-
-    Attributes:
-        max_items: pictures in a batch.
-        max_bytes: of a batch, as sent and, in an archive, as decompressed. A zip is held in memory.
-        deadline_s: from a batch's first byte to its last answer.
-        lanes: pictures of one request that are inside at once.
-        at_once: batches that are inside at once; more are shed with 429.
-        max_compared: pictures in a comparison.
-    """
-
-    max_items: int = 256
-    max_bytes: int = 128 << 20
-    deadline_s: float = 60.0
-    lanes: int = 8
-    at_once: int = 4
-    max_compared: int = 8
 
 
 class Batches:

@@ -8,35 +8,29 @@ has a status of its own. After that a picture's error is that picture's.
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from concurrent.futures import Executor
 from contextlib import ExitStack, aclosing
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.types import Receive, Scope, Send
 
 from clicv2.errors import ImageError
 from service import errors
 from service.answering import Answering, complexity
 from service.archives import ArchiveLimits, refuse_archive
-from service.bulk import Batches, Bulk, BulkLimits, Places
+from service.bulk import Batches, Bulk, Places
 from service.decoding import off_loop
-from service.door import Door
 from service.errors import ClientGone, ServiceError
-from service.idempotency import Idempotency
 from service.ingest import read_items, unless_gone
 from service.items import Item
-from service.metrics import Metrics
 from service.routes import examples
 from service.routes.complexity import BINARY, REQUEST_ERRORS, SERVER_STATUSES
 from service.routes.demands import Names, parameters, take_pictures, timeout_s
 from service.routes.negotiation import negotiate
+from service.routes.parts import Parts
 from service.routes.problems import count, problem_document, request_id, responses
-from service.routes.queries import QueryOf
 from service.schemas import Batch, BatchQuery
-from service.scoring import Scorer
-from service.settings import Settings
 
 Form = Literal["json", "lines"]
 NDJSON = "application/x-ndjson"
@@ -45,21 +39,12 @@ _OFFERS: dict[Form, str] = {"json": "application/json", "lines": NDJSON}
 _End = tuple[bytes, bool]
 
 
-def routes(
-    door: Door,
-    scorer: Scorer,
-    pool: Executor,
-    metrics: Metrics,
-    settings: Settings,
-    limits: BulkLimits,
-    *,
-    idempotency: Idempotency | None = None,
-) -> APIRouter:
+def routes(parts: Parts) -> APIRouter:
+    settings, door, scorer, pool, metrics = parts.settings, parts.door, parts.scorer, parts.pool, parts.metrics
     router = APIRouter(tags=["complexity"])
     answering = Answering(scorer, pool, metrics)
-    query_of = QueryOf(BatchQuery)
-    batches = Batches(limits.at_once)
-    archive_limits = ArchiveLimits(limits.max_bytes, settings.max_upload_bytes, limits.max_items)
+    batches = Batches(settings.bulk_at_once)
+    archive_limits = ArchiveLimits(settings.bulk_max_bytes, settings.max_upload_bytes, settings.bulk_max_items)
 
     @router.post(
         "/v1/complexity/batch",
@@ -70,19 +55,18 @@ def routes(
             200: _OK,
             **responses(*REQUEST_ERRORS, errors.UploadTooLarge, errors.TooManyFiles, *SERVER_STATUSES),
         },
-        openapi_extra={**_BODY, "parameters": [*query_of.parameters, *parameters(limits.deadline_s)]},
+        openapi_extra={**_BODY, "parameters": parameters(settings.bulk_deadline_s)},
     )
-    async def score_batch(request: Request) -> Response:
+    async def score_batch(request: Request, query: Annotated[BatchQuery, Query()]) -> Response:
         """Scores each picture of a form, a zip, a tar or a tar.gz by itself.
 
         The answer is 200 as soon as the upload is sound; an item that could not be scored has a `problem` in place
         of its `result`. With `Accept: application/x-ndjson` each item is a line, sent when it is done.
         """
         started = time.monotonic()
-        query = query_of(request)
-        deadline = started + timeout_s(request, limits.deadline_s)
+        deadline = started + timeout_s(request, settings.bulk_deadline_s)
         form = negotiate(request.headers.get("accept"), _OFFERS)
-        names = Names(request, idempotency)
+        names = Names(request, parts.idempotency)
         scorer.check_model(query.model_name)
         door.check()
         places = Places(door)
@@ -115,7 +99,7 @@ def routes(
             inside.enter_context(door.entered())
             complete = asyncio.Event()
             items = read_items(request, archive_limits, deadline, pool, complete)
-            bulk = Bulk(items, complete, work, lanes=limits.lanes)
+            bulk = Bulk(items, complete, work, lanes=settings.bulk_lanes)
             bulk.start()
             try:
                 await bulk.arrived()

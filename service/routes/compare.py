@@ -5,31 +5,28 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from itertools import combinations
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from clicv2.errors import ImageError
 from service import errors, rendering
 from service.answering import Answered, Answering, image_facts
 from service.archives import ArchiveLimits
-from service.bulk import Batches, Bulk, BulkLimits, Places
+from service.bulk import Batches, Bulk, Places
 from service.decoding import off_loop
-from service.door import Door
 from service.errors import MissingFile, NotAcceptable, ServiceError, Unavailable, UnsupportedContent
-from service.idempotency import Idempotency
 from service.ingest import is_form, read_items, unless_gone
 from service.items import Item
-from service.metrics import Metrics
 from service.rendering import PictureForm, Rendered
 from service.routes import examples
 from service.routes.batch import FILES_SCHEMA
 from service.routes.complexity import BINARY, PICTURE_ERRORS, REQUEST_ERRORS, SERVER_STATUSES
 from service.routes.demands import Names, parameters, take_pictures, timeout_s
 from service.routes.negotiation import OFFERS, negotiate
+from service.routes.parts import Parts
 from service.routes.problems import count, problem_response, request_id, responses
-from service.routes.queries import QueryOf
 from service.schemas import (
     ComparedPicture,
     CompareQuery,
@@ -40,8 +37,6 @@ from service.schemas import (
     ModelName,
     Options,
 )
-from service.scoring import Scorer
-from service.settings import Settings
 
 
 class _PictureFailed(Exception):
@@ -53,23 +48,13 @@ class _PictureFailed(Exception):
         self.error = error
 
 
-def routes(
-    door: Door,
-    scorer: Scorer,
-    pool: Executor,
-    metrics: Metrics,
-    settings: Settings,
-    limits: BulkLimits,
-    *,
-    idempotency: Idempotency | None = None,
-) -> APIRouter:
+def routes(parts: Parts) -> APIRouter:
+    settings, door, scorer, pool, metrics = parts.settings, parts.door, parts.scorer, parts.pool, parts.metrics
     router = APIRouter(tags=["complexity"])
     answering = Answering(scorer, pool, metrics)
-    query_of = QueryOf(CompareQuery)
-    comparisons = Batches(limits.at_once)
-    form_limits = ArchiveLimits(
-        limits.max_compared * settings.max_upload_bytes, settings.max_upload_bytes, limits.max_compared
-    )
+    comparisons = Batches(settings.bulk_at_once)
+    most = settings.bulk_max_compared
+    form_limits = ArchiveLimits(most * settings.max_upload_bytes, settings.max_upload_bytes, most)
 
     @router.post(
         "/v1/compare",
@@ -80,18 +65,17 @@ def routes(
             200: _OK,
             **responses(*PICTURE_ERRORS, *REQUEST_ERRORS, errors.UploadTooLarge, errors.TooManyFiles, *SERVER_STATUSES),
         },
-        openapi_extra={**_BODY, "parameters": [*query_of.parameters, *parameters(settings.deadline_s)]},
+        openapi_extra={**_BODY, "parameters": parameters(settings.deadline_s)},
     )
-    async def compare(request: Request) -> Response:
+    async def compare(request: Request, query: Annotated[CompareQuery, Query()]) -> Response:
         """Which of two or more pictures is the more complex, by how much, and where.
 
         A picture that cannot be scored is a problem of the whole, which names it by `index` and `name`.
         """
         started = time.monotonic()
-        query = query_of(request)
         deadline = started + timeout_s(request, settings.deadline_s)
         form = negotiate(request.headers.get("accept"), OFFERS)
-        names = Names(request, idempotency)
+        names = Names(request, parts.idempotency)
         scorer.check_model(query.model_name)
         if not is_form(request):
             raise UnsupportedContent("send multipart/form-data with two or more parts named 'file'")
@@ -112,7 +96,7 @@ def routes(
 
         complete = asyncio.Event()
         items = read_items(request, form_limits, deadline, pool, complete)
-        bulk = Bulk(items, complete, work, lanes=min(limits.lanes, limits.max_compared))
+        bulk = Bulk(items, complete, work, lanes=min(settings.bulk_lanes, most))
         with comparisons.entered(), door.entered():
             bulk.start()
             try:

@@ -1,35 +1,26 @@
 """POST /v1/complexity: a picture in; its complexity out, and where it is complex."""
 
 import time
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from clicv2 import errors as image_errors
 from clicv2.imaging import MEDIA_TYPES
 from service import errors
 from service.answering import Answering, complexity
 from service.cache.results import digest
-from service.door import Door
 from service.errors import UrlInputDisabled
-from service.idempotency import Idempotency
 from service.ingest import Link, read_upload, unless_gone
-from service.metrics import Metrics
 from service.rendering import Rendered
 from service.routes import examples
 from service.routes.conditional import cache_status, cache_use, etag, has_it, not_modified, validators
 from service.routes.demands import Names, parameters, timeout_s
 from service.routes.negotiation import OFFERS, negotiate
+from service.routes.parts import Parts
 from service.routes.problems import responses
-from service.routes.queries import QueryOf
 from service.schemas import Complexity, ComplexityQuery, JsonPicture
-from service.scoring import Scored, Scorer
-from service.settings import Settings
-
-# From a URL and a deadline, an instant of the monotonic clock, to the bytes that are there.
-Fetch = Callable[[str, float], Awaitable[bytes]]
+from service.scoring import Scored
 
 # What can be wrong with a picture, and with the request for it.
 PICTURE_ERRORS = (image_errors.Empty, image_errors.Unsupported, image_errors.Corrupt, image_errors.TooLarge)
@@ -76,20 +67,10 @@ _OK = {
 }
 
 
-def routes(
-    door: Door,
-    scorer: Scorer,
-    pool: Executor,
-    metrics: Metrics,
-    settings: Settings,
-    *,
-    idempotency: Idempotency | None = None,
-    fetch: Fetch | None = None,
-) -> APIRouter:
-    """Without `fetch` no picture is taken by its URL; without `idempotency` an Idempotency-Key has no effect."""
+def routes(parts: Parts) -> APIRouter:
+    settings, door, scorer = parts.settings, parts.door, parts.scorer
     router = APIRouter(tags=["complexity"])
-    answering = Answering(scorer, pool, metrics)
-    query_of = QueryOf(ComplexityQuery)
+    answering = Answering(scorer, parts.pool, parts.metrics)
 
     @router.post(
         "/v1/complexity",
@@ -101,26 +82,25 @@ def routes(
             304: {"description": "The caller has this answer: its `ETag` is in If-None-Match."},
             **responses(*PICTURE_ERRORS, errors.UploadTooLarge, *REQUEST_ERRORS, *_URL_ERRORS, *SERVER_STATUSES),
         },
-        openapi_extra={**_BODY, "parameters": [*query_of.parameters, *parameters(settings.deadline_s)]},
+        openapi_extra={**_BODY, "parameters": parameters(settings.deadline_s)},
     )
-    async def score(request: Request) -> Response:
+    async def score(request: Request, query: Annotated[ComplexityQuery, Query()]) -> Response:
         """How visually complex a picture is, from 0 to 1, and where, as a heatmap."""
         started = time.monotonic()
-        query = query_of(request)
         deadline = started + timeout_s(request, settings.deadline_s)
         form = negotiate(request.headers.get("accept"), OFFERS)
-        names = Names(request, idempotency)
+        names = Names(request, parts.idempotency)
         use = cache_use(request.headers.getlist("cache-control"))
         known = request.headers.getlist("if-none-match")
         scorer.check_model(query.model_name)
         door.check()
-        data = await read_upload(request, settings.max_upload_bytes, deadline - started, pool)
+        data = await read_upload(request, settings.max_upload_bytes, deadline - started, parts.pool)
         async with unless_gone(request):
             if isinstance(data, Link):
-                if fetch is None:
+                if parts.fetch is None:
                     raise UrlInputDisabled("this server takes no pictures by URL: send the picture itself")
-                data = await fetch(data.url, deadline)
-            metrics.took("upload", time.monotonic() - started)
+                data = await parts.fetch(data.url, deadline)
+            parts.metrics.took("upload", time.monotonic() - started)
             if known and use.find and has_it(known, tag := etag(await digest(data), scorer.manifest, form, query)):
                 return not_modified(tag)
             with door.entered():

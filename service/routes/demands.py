@@ -46,14 +46,14 @@ def idempotency_key(request: Request) -> str | None:
 class Names:
     """Names the jobs of one request, if it came with a key. Raises InvalidParameter."""
 
-    def __init__(self, request: Request, idempotency: Idempotency | None) -> None:
+    def __init__(self, request: Request, idempotency: Idempotency) -> None:
         self._key = idempotency_key(request)
         self._caller = caller_id(request)
         self._idempotency = idempotency
 
     def at(self, place: int = 0) -> Naming | None:
         """For the picture at this place of the request."""
-        if self._key is None or self._idempotency is None:
+        if self._key is None:
             return None
         return self._idempotency.naming(self._caller, self._key, place)
 
@@ -72,7 +72,7 @@ async def take_pictures(request: Request, count: int) -> None:
 
 
 def parameters(most_s: float) -> list[dict[str, Any]]:
-    """For OpenAPI; read by hand here, for FastAPI would take 30 us for it."""
+    """For OpenAPI; read by hand here, for the bound differs from route to route."""
     return [
         {
             "name": TIMEOUT,

@@ -12,15 +12,14 @@ from fastapi import FastAPI
 
 from service.app import Service, assemble
 from service.backend.protocol import Backend
-from service.bulk import BulkLimits
 from service.catalog import Catalog
 from service.idempotency import Idempotency
 from service.ledger.memory import MemoryLedger
 from service.ledger.protocol import Ledger
 from service.queue.memory import MemoryQueue
 from service.routes import batch, compare, complexity, models, problems
-from service.routes.complexity import Fetch
 from service.routes.edge import Edge
+from service.routes.parts import Fetch, Parts
 from service.settings import Settings
 
 
@@ -39,16 +38,14 @@ async def api(
     catalog: Catalog,
     backend: Backend,
     *,
-    limits: BulkLimits | None = None,
     fetch: Fetch | None = None,
     capacity: int = 100,
     over_http: bool = False,
     **settings: object,
 ) -> AsyncIterator[Api]:
-    limits = limits or BulkLimits()
     queue = MemoryQueue(capacity=capacity, lease_s=1, max_attempts=3, clock=time.monotonic)
     service = assemble(Settings(**settings), catalog, queue, backend)  # type: ignore[arg-type]
-    app = app_of(service, limits, fetch)
+    app = app_of(service, fetch)
     async with service.running():
         while not service.queue._worker_ready:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
@@ -56,14 +53,20 @@ async def api(
             yield Api(service, app, client)
 
 
-def app_of(service: Service, limits: BulkLimits, fetch: Fetch | None = None, ledger: Ledger | None = None) -> FastAPI:
+def app_of(service: Service, fetch: Fetch | None = None, ledger: Ledger | None = None) -> FastAPI:
     app = FastAPI()
-    ledger = ledger or MemoryLedger(capacity=1000, ttl_s=600, clock=time.monotonic)
-    parts = (service.door, service.scorer, service.pool, service.metrics, service.settings)
-    idempotency = Idempotency(ledger)
-    app.include_router(complexity.routes(*parts, idempotency=idempotency, fetch=fetch))
-    app.include_router(batch.routes(*parts, limits, idempotency=idempotency))
-    app.include_router(compare.routes(*parts, limits, idempotency=idempotency))
+    parts = Parts(
+        settings=service.settings,
+        door=service.door,
+        scorer=service.scorer,
+        pool=service.pool,
+        metrics=service.metrics,
+        idempotency=Idempotency(ledger or MemoryLedger(capacity=1000, ttl_s=600, clock=time.monotonic)),
+        fetch=fetch,
+    )
+    app.include_router(complexity.routes(parts))
+    app.include_router(batch.routes(parts))
+    app.include_router(compare.routes(parts))
     app.include_router(models.routes(service.catalog))
     problems.install(app, service.metrics)
     app.add_middleware(Edge, metrics=service.metrics)

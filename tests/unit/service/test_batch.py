@@ -16,7 +16,6 @@ from pictures import encode
 from queues import eventually
 from scripted import ScriptedBackend
 
-from service.bulk import BulkLimits
 from service.catalog import Catalog
 
 pytestmark = pytest.mark.anyio
@@ -169,8 +168,7 @@ async def test_lines_come_as_they_are_done(catalog: Catalog, scripted: ScriptedB
         return await intact(images)
 
     scripted.infer = infer  # type: ignore[assignment,method-assign]
-    limits = BulkLimits(lanes=1)
-    async with api(catalog, scripted, limits=limits, over_http=True) as running:
+    async with api(catalog, scripted, bulk_lanes=1, over_http=True) as running:
         request = running.client.build_request(
             "POST",
             "/v1/complexity/batch",
@@ -231,7 +229,7 @@ async def test_pictures_are_scored_while_the_rest_is_on_its_way(catalog: Catalog
 async def test_no_more_at_once_than_lanes(catalog: Catalog, scripted: ScriptedBackend) -> None:
     scripted.call_s = 0.02
     most = 0
-    async with api(catalog, scripted, limits=BulkLimits(lanes=2)) as running:
+    async with api(catalog, scripted, bulk_lanes=2) as running:
         asking = asyncio.create_task(send(running, PICTURES))
         while not asking.done():
             most = max(most, len(running.service.queue._entries))
@@ -259,7 +257,7 @@ async def test_a_full_door_lets_no_batch_begin(catalog: Catalog, scripted: Scrip
 
 async def test_too_many_batches(catalog: Catalog, scripted: ScriptedBackend) -> None:
     scripted.call_s = 0.5
-    async with api(catalog, scripted, limits=BulkLimits(at_once=1)) as running:
+    async with api(catalog, scripted, bulk_at_once=1) as running:
         first = asyncio.create_task(send(running, PICTURES))
         await eventually(lambda: scripted.calls)
         refused = await send(running, PICTURES)
@@ -273,7 +271,7 @@ async def test_too_many_batches(catalog: Catalog, scripted: ScriptedBackend) -> 
 
 @pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson"])
 async def test_too_many_pictures(catalog: Catalog, scripted: ScriptedBackend, accept: str) -> None:
-    async with api(catalog, scripted, limits=BulkLimits(max_items=4)) as running:
+    async with api(catalog, scripted, bulk_max_items=4) as running:
         answers = [await send(running, PICTURES, headers={"Accept": accept})]
         answers += [
             await send_archive(running, ZIP, zipped(PICTURES)),
@@ -286,8 +284,7 @@ async def test_too_many_pictures(catalog: Catalog, scripted: ScriptedBackend, ac
 
 
 async def test_too_many_bytes(catalog: Catalog, scripted: ScriptedBackend) -> None:
-    limits = BulkLimits(max_bytes=100_000)
-    async with api(catalog, scripted, limits=limits, max_upload_bytes=60_000) as running:
+    async with api(catalog, scripted, bulk_max_bytes=100_000, max_upload_bytes=60_000) as running:
         assert problem(await send(running, {"a": bytes(60_000), "b": bytes(60_000), "c": bytes(60_000)})) == (
             413,
             "image-too-large",
@@ -302,7 +299,7 @@ async def test_too_many_bytes(catalog: Catalog, scripted: ScriptedBackend) -> No
 async def test_a_deadline_for_all(catalog: Catalog, scripted: ScriptedBackend) -> None:
     """What was done in time is there; the rest says what it is."""
     scripted.call_s = 0.4
-    async with api(catalog, scripted, limits=BulkLimits(lanes=1)) as running:
+    async with api(catalog, scripted, bulk_lanes=1) as running:
         answer = await send(running, PICTURES, headers={"X-Request-Timeout": "1"})
         found = ends(answer)
         assert found["200.png"] == "deadline-exceeded"

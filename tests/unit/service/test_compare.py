@@ -12,7 +12,6 @@ from scripted import ScriptedBackend
 
 from clicv2 import contract
 from service.backend.onnx import OnnxBackend
-from service.bulk import BulkLimits
 from service.catalog import Catalog
 
 pytestmark = pytest.mark.anyio
@@ -101,7 +100,7 @@ async def test_nothing_between_equals(catalog: Catalog, onnx: OnnxBackend) -> No
 
 
 async def test_refusals(catalog: Catalog, scripted: ScriptedBackend) -> None:
-    async with api(catalog, scripted, limits=BulkLimits(max_compared=3)) as running:
+    async with api(catalog, scripted, bulk_max_compared=3) as running:
         assert problem(await compare(running, PICTURES[:1])) == (400, "missing-file")
         assert problem(await compare(running, PICTURES)) == (413, "too-many-files")
         assert problem(await compare(running, PICTURES[:3], "image/png")) == (406, "not-acceptable")

@@ -10,7 +10,6 @@ from redis_server import RedisServer, redis_server
 from scripted import ScriptedBackend
 
 from service.app import assemble
-from service.bulk import BulkLimits
 from service.catalog import Catalog
 from service.errors import KeyReused, Unavailable
 from service.idempotency import Idempotency
@@ -125,7 +124,7 @@ async def test_a_retry_at_another_gateway(redis: RedisServer, catalog: Catalog, 
             await stack.enter_async_context(service.running())
             ledger = redis_ledger(redis)
             stack.push_async_callback(ledger.close)
-            app = app_of(service, BulkLimits(), ledger=ledger)
+            app = app_of(service, ledger=ledger)
             clients.append(await stack.enter_async_context(called(app)))
 
         async def ask(gateway: int, data: bytes) -> tuple[int, str]:
