@@ -11,11 +11,11 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -75,14 +75,9 @@ class Service:
     async def running(self) -> AsyncIterator[None]:
         """Keep the queue's ear, and the worker if there is one, running meanwhile."""
         try:
-            async with _watched(self.supervisor):
+            async with _running(self.supervisor, self.results, self.queue, self.backend):
                 yield
         finally:
-            if self.results:
-                await self.results.close()
-            await self.queue.close()
-            if self.backend:
-                await self.backend.close()
             self.pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -100,12 +95,8 @@ class Workplace:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Keep the worker running meanwhile."""
-        try:
-            async with _watched(self.supervisor):
-                yield
-        finally:
-            await self.queue.close()
-            await self.backend.close()
+        async with _running(self.supervisor, self.queue, self.backend):
+            yield
 
 
 def build(settings: Settings) -> Service:
@@ -166,14 +157,12 @@ def create_app(service: Service) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with service.running():
-            try:
-                yield
-            finally:
-                if fetcher:
-                    await fetcher.close()
-                await ledger.close()
-                await limiter.close()
+        async with AsyncExitStack() as after:
+            await after.enter_async_context(service.running())
+            for each in (limiter, ledger, fetcher):
+                if each:
+                    after.push_async_callback(each.close)
+            yield
 
     app = FastAPIOffline(  # FastAPI whose /docs needs no internet
         title="CLICv2 complexity service",
@@ -239,15 +228,24 @@ def create_worker_app(workplace: Workplace) -> FastAPI:
     return app
 
 
+class _Closable(Protocol):
+    async def close(self) -> None: ...
+
+
 @asynccontextmanager
-async def _watched(supervisor: Supervisor) -> AsyncIterator[None]:
-    watching = asyncio.create_task(supervisor.watch(), name="supervisor")
-    try:
-        yield
-    finally:
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
+async def _running(supervisor: Supervisor, *used: _Closable | None) -> AsyncIterator[None]:
+    """Keep what is supervised running meanwhile; then close all that it used, in this order, whatever fails."""
+    async with AsyncExitStack() as after:
+        for each in reversed(used):
+            if each:
+                after.push_async_callback(each.close)
+        watching = asyncio.create_task(supervisor.watch(), name="supervisor")
+        try:
+            yield
+        finally:
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
 
 
 def _worker(settings: Settings, queue: Queue, backend: Backend, metrics: Metrics) -> Worker:

@@ -14,7 +14,7 @@ import typer
 from clicv2.errors import ImageError
 from service.app import Service, build, build_worker, create_app, create_worker_app
 from service.commands import keys, models
-from service.commands.common import or_exit, read_settings
+from service.commands.options import or_exit, read_settings
 from service.errors import ServiceError
 from service.scoring import Scored
 from service.server import make_server

@@ -7,7 +7,7 @@ import typer
 
 from service import keys
 from service.allowance import Allowance
-from service.commands.common import or_exit, read_settings
+from service.commands.options import or_exit, read_settings
 from service.keys import Scope
 
 app = typer.Typer(no_args_is_help=True, help="API keys: made, listed and revoked in the file that gateways read.")

@@ -8,7 +8,7 @@ import typer
 
 from clicv2 import contract
 from clicv2.errors import ContractError
-from service.commands.common import read_settings
+from service.commands.options import read_settings
 from service.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Model versions: in the repository, and in Triton (CLICV2_TRITON_URL).")

@@ -1,4 +1,4 @@
-"""What commands share: settings, and an end with a message instead of a traceback."""
+"""Settings from a command's options; or an end with a message instead of a traceback."""
 
 from collections.abc import Callable
 from typing import TypeVar
