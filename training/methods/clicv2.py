@@ -17,7 +17,7 @@ from training.losses.patch_contrastive import Contrast, patch_contrastive_loss
 from training.models.backbone import PATCH, Backbone, Features
 from training.models.heads import EntropyHead, ProjectionHead
 from training.transforms.augment import jitter, random_flips, random_resize
-from training.transforms.information import TARGETS, patch_information
+from training.transforms.information import FAMILIES, patch_information
 from training.transforms.masking import random_mask
 from training.transforms.shifted_patchify import shifted_patches, shifted_views
 
@@ -80,7 +80,7 @@ class CLICv2:
 
     def __init__(self, encoder: Backbone, settings: CLICv2Settings):
         self.encoder = encoder
-        self.entropy_head = EntropyHead(encoder.dim, len(TARGETS))
+        self.entropy_head = EntropyHead(encoder.dim, FAMILIES)
         self.label_free: nn.Module = self.entropy_head
         self.projection = ProjectionHead(encoder.dim)
         self.module: nn.Module = nn.ModuleDict(
@@ -99,10 +99,12 @@ class CLICv2:
         if s.masked_entropy:
             # In full precision: bf16 would round away what little a calm patch holds.
             with torch.autocast(canvas.device.type, enabled=False):
-                target = torch.cat([patch_information(view, PATCH) for view in views])  # [2 N, L, 72]
+                target = torch.cat([patch_information(view, PATCH) for view in views])  # [2 N, L, 75]
             predicted = self.entropy_head.predict(torch.cat([f.last for f in features]))
             mask = torch.cat(masks)
-            measures["masked_entropy"] = masked_entropy_loss(predicted, target, mask, visible_weight=s.visible_weight)
+            measures["masked_entropy"] = masked_entropy_loss(
+                predicted, target, mask, FAMILIES, visible_weight=s.visible_weight
+            )
             measures["entropy_r2"] = explained_variance(predicted, target, mask)
         if s.contrast:
             contrast = self._contrast(features, masks, draw)

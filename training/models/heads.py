@@ -1,9 +1,12 @@
 """Heads on the encoder's patch features; used in pretraining, those that give a label-free score also at inference."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.losses.masked_entropy import family_mean
 from training.models.backbone import Features
 
 
@@ -20,20 +23,26 @@ class ProjectionHead(nn.Module):
 
 
 class EntropyHead(nn.Module):
-    """What the encoder takes each patch's entropies to be; their mean is the label-free complexity of the patch."""
+    """What the encoder takes each patch's information to be; its mean is the label-free complexity of the patch.
 
-    def __init__(self, dim: int, targets: int):
+    Args:
+        dim: width of the features.
+        families: numbers of measures of each family of targets; the families have the same say in the mean.
+    """
+
+    def __init__(self, dim: int, families: Sequence[int]):
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, targets), nn.Sigmoid())
+        self.families = tuple(families)
+        self.layers = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, sum(families)), nn.Sigmoid())
 
     def predict(self, features: Tensor) -> Tensor:
-        """The entropies in [0, 1]: [N, L, D] -> [N, L, targets]."""
+        """The measures in [0, 1]: [N, L, D] -> [N, L, targets]."""
         entropies: Tensor = self.layers(features)
         return entropies
 
     def forward(self, features: Features) -> Tensor:
         """Label-free local complexity in [0, 1]: [N, L]."""
-        return self.predict(features.last).mean(dim=2)
+        return family_mean(self.predict(features.last), self.families)
 
 
 class ActivationEnergy(nn.Module):

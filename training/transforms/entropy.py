@@ -83,8 +83,10 @@ def patch_entropies(images: Tensor, patch: int) -> Tensor:
     grid = (gradient.shape[2], gradient.shape[3])
     entropies = []
     for window in WINDOWS:
-        measures = [histogram_entropy(_pool(h, window), c.cell**2) for h, c in zip(histograms, channels, strict=True)]
-        local_gradient = _pool(gradient, window).squeeze(1)
+        measures = [
+            histogram_entropy(pool_window(h, window), c.cell**2) for h, c in zip(histograms, channels, strict=True)
+        ]
+        local_gradient = pool_window(gradient, window).squeeze(1)
         measures[-1] = measures[-1] * (local_gradient > FLAT_GRADIENT)
         measures.append((local_gradient / LARGEST_GRADIENT).clamp(0.0, 1.0).sqrt())
         entropies += [F.adaptive_avg_pool2d(m.unsqueeze(1), grid).flatten(1) for m in measures]  # [N, L] each
@@ -128,7 +130,7 @@ def histogram_entropy(histograms: Tensor, pixels: int) -> Tensor:
     return entropy
 
 
-def _pool(cells: Tensor, window: int) -> Tensor:
+def pool_window(cells: Tensor, window: int) -> Tensor:
     """Mean over the window around each cell, within the view: [N, C, h, w] -> the same, or [N, C, 1, 1] for WHOLE."""
     if window == WHOLE:
         return cells.mean(dim=(2, 3), keepdim=True)

@@ -1,4 +1,4 @@
-"""Activation energy, against loops, and in an exported model."""
+"""The heads that give a label-free score, against loops, and in an exported model."""
 
 import itertools
 from pathlib import Path
@@ -13,7 +13,7 @@ from clicv2.spec import PreprocessSpec
 from training.export import check_parity, export_onnx
 from training.models.backbone import Features
 from training.models.encoder import Encoder
-from training.models.heads import ActivationEnergy
+from training.models.heads import ActivationEnergy, EntropyHead
 from training.models.readout import Calibration, ComplexityModel, Readout
 
 
@@ -71,3 +71,13 @@ def test_it_is_exported_as_it_is(tmp_path: Path, clipped: bool) -> None:
     assert check_parity(model, file, pixels) <= 1e-4
     (entropy,) = onnxruntime.InferenceSession(file).run([contract.ENTROPY], {contract.INPUT: pixels})
     assert len(set(entropy.round(3).tolist())) == 5  # not all at one end, where any two would be alike
+
+
+def test_the_entropy_head_gives_each_family_the_same_say() -> None:
+    torch.manual_seed(0)
+    head = EntropyHead(8, (3, 1, 2))
+    seen = Features((torch.zeros(2, 6, 4),), (torch.randn(2, 6, 8),), (2, 3))
+    found, predicted = head(seen), head.predict(seen.last)
+    for image, patch in itertools.product(range(2), range(6)):
+        p = predicted[image, patch].tolist()
+        assert found[image, patch].item() == pytest.approx((sum(p[:3]) / 3 + p[3] + sum(p[4:]) / 2) / 3, abs=1e-6)

@@ -1,21 +1,29 @@
-"""The target of masked entropy modelling: entropies and code lengths in one range."""
+"""The target of masked entropy modelling: three families of measures in one range."""
 
 import torch
 
 from training.transforms import code_length, entropy
-from training.transforms.information import MOST_BITS, TARGETS, patch_information
+from training.transforms.information import FAMILIES, MOST_BITS, TARGETS, patch_information
+from training.transforms.junctions import junction_density
 
 
-def test_it_is_the_entropies_and_the_scaled_code_lengths_by_name() -> None:
+def test_it_is_its_families_by_name() -> None:
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.4
     found = patch_information(images, 16)
-    assert found.shape == (2, 16, len(TARGETS)) == (2, 16, 72)
-    assert torch.equal(found[:, :, :36], entropy.patch_entropies(images, 16))
-    bits = code_length.code_lengths(images, 16)
+    assert found.shape == (2, 16, len(TARGETS)) == (2, 16, 75)
+    entropies, bits, junctions = found.split(FAMILIES, dim=2)
+    assert torch.equal(entropies, entropy.patch_entropies(images, 16))
+    unscaled = code_length.code_lengths(images, 16)
     for number, name in enumerate(code_length.FEATURES):
         band = next(i for i, (low, high) in enumerate(code_length.BANDS) if f"{low}-{high}/" in name)
-        assert torch.allclose(found[:, :, 36 + number], bits[:, :, number] / MOST_BITS[band])
-    assert len(set(TARGETS)) == 72
+        assert torch.allclose(bits[:, :, number], unscaled[:, :, number] / MOST_BITS[band])
+    density = junction_density(images, 16)
+    assert torch.equal(junctions[:, :, 0], density)
+    # The patch in the second row and column, with its eight neighbours; and the whole view.
+    neighbours = density.view(2, 4, 4)[:, :3, :3].mean(dim=(1, 2))
+    assert torch.allclose(junctions[:, 5, 1], neighbours)
+    assert torch.allclose(junctions[:, :, 2], density.mean(dim=1, keepdim=True).expand(-1, 16))
+    assert len(set(TARGETS)) == 75
 
 
 def test_it_stays_in_its_range_and_rises_with_what_there_is_to_see() -> None:
@@ -23,4 +31,4 @@ def test_it_stays_in_its_range_and_rises_with_what_there_is_to_see() -> None:
     assert patch_information(flat, 16).max() < 0.02
     busy = patch_information(noise, 16)
     assert 0.0 <= busy.min() <= busy.max() <= 1.0
-    assert busy[:, :, 36:].mean() > 0.5
+    assert busy.split(FAMILIES, dim=2)[1].mean() > 0.5
