@@ -41,6 +41,10 @@ class Stack:
             "COMPOSE_PROJECT_NAME": "clicv2-test",
         }
         self.url = f"http://127.0.0.1:{port}"
+        self.key = ""
+
+    def make_key(self, scope: str) -> str:
+        return self.compose("run", "--rm", "--no-TTY", "keys", "create", "--name", scope, "--scope", scope).strip()
 
     def compose(self, *arguments: str, check: bool = True) -> str:
         done = self.docker("compose", *arguments, check=check)
@@ -68,7 +72,7 @@ class Stack:
         return found
 
     def score(self, picture: Path, **parameters: str) -> httpx.Response:
-        headers = {"Content-Type": "image/jpeg"}
+        headers = {"Content-Type": "image/jpeg", "Authorization": f"Bearer {self.key}"}
         return httpx.post(
             f"{self.url}/v1/complexity", content=picture.read_bytes(), headers=headers, params=parameters, timeout=30
         )
@@ -103,7 +107,8 @@ class Stack:
 
     def metric(self, name: str) -> float:
         """Of the gateway: the sum over all labels."""
-        lines = httpx.get(f"{self.url}/metrics", timeout=30).text.splitlines()
+        headers = {"Authorization": f"Bearer {self.key}"}
+        lines = httpx.get(f"{self.url}/metrics", headers=headers, timeout=30).text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.partition(" ")[0].partition("{")[0] == name)
 
 
@@ -121,6 +126,7 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
     try:
         stack.compose("build")
         stack.up()
+        stack.key = stack.make_key("admin")  # of admin's scope, for /metrics
         yield stack
     finally:
         if request.session.testsfailed > failed_before:
@@ -135,6 +141,23 @@ def test_pictures_are_scored(stack: Stack) -> None:
         assert answer.status_code == 200, answer.text
         assert 0 <= answer.json()["score"] <= 1
         assert answer.json()["heatmap"]["values"]
+
+
+def test_callers_need_a_key(stack: Stack) -> None:
+    """Made while the gateway runs, and known to it within a second; no more once it is revoked."""
+    assert httpx.get(f"{stack.url}/readyz", timeout=30).status_code == 200
+    admin, stack.key = stack.key, ""
+    try:
+        assert stack.status(PICTURES[0]) == 401
+        stack.key = stack.make_key("read")
+        _wait_until(lambda: stack.status(PICTURES[0]) == 200, "the new key is known")
+        assert httpx.get(f"{stack.url}/metrics", headers={"Authorization": f"Bearer {stack.key}"}).status_code == 403
+        listed = stack.compose("run", "--rm", "--no-TTY", "keys", "list").splitlines()
+        [key_id] = [line.split()[0] for line in listed if line.endswith("  read")]
+        stack.compose("run", "--rm", "--no-TTY", "keys", "revoke", key_id)
+        _wait_until(lambda: stack.status(PICTURES[0]) == 401, "the revoked key is refused")
+    finally:
+        stack.key = admin
 
 
 def test_a_gateway_adds_less_than_200_megabytes_to_its_base(stack: Stack) -> None:
