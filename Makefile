@@ -5,14 +5,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 CODE := clicv2 service training tests bench docs docker
 
-.PHONY: help redis-server serve test test-compose chaos lint format bench clean
+.PHONY: help redis-server chromium serve test test-compose chaos lint format bench clean
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 serve: $(VENV)/.serve ## Install without torch and answer on 127.0.0.1:8000 (HOST, PORT)
 	$(BIN)/clicv2 serve
 
-test: $(VENV)/.dev $(VENV)/.triton redis-server ## Install all that the tests need, real servers included, then run them
+test: $(VENV)/.dev $(VENV)/.triton redis-server chromium ## Install all that the tests need, real servers included, then run them
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.dev ## Style, types, and who may import whom
@@ -40,6 +40,10 @@ chaos: $(VENV)/.dev $(VENV)/.triton redis-server ## Kill, stop and replace proce
 redis-server:
 	@command -v redis-server >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server; } \
 	  || { echo "the tests need redis-server >= 6.2 on PATH"; exit 1; }
+
+chromium:
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } \
+	  || { echo "the tests of the page need chromium on PATH"; exit 1; }
 
 # The real server, as NVIDIA packs it for Python; only its program is used.
 $(VENV)/.triton: | $(VENV)/bin/python
