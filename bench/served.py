@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -60,17 +61,30 @@ def over_redis() -> Iterator[Stack]:
 
 
 @contextmanager
-def over_redis_and_triton() -> Iterator[Stack]:
-    """The production shape: gateway, Redis, worker, and Triton with its python backend on the CPU."""
+def over_redis_and_triton(sharing: str) -> Iterator[Stack]:
+    """The production shape: gateway, Redis, worker, and Triton with its python backend on the CPU.
+
+    `sharing`: whether pictures go to Triton through shared memory ("on") or by the wire ("off").
+    """
     with redis_server() as redis, triton_server(Settings().model_repository.resolve()) as triton:
-        address = {"CLICV2_REDIS_URL": redis.url, "CLICV2_TRITON_URL": triton.url, "CLICV2_BACKEND_STALL_S": "5"}
+        address = {
+            "CLICV2_REDIS_URL": redis.url,
+            "CLICV2_TRITON_URL": triton.url,
+            "CLICV2_TRITON_SHARED_MEMORY": sharing,
+            "CLICV2_BACKEND_STALL_S": "5",
+        }
         with _process("worker", **address) as (_, worker), _process("serve", **address) as (port, gateway):
             _await_ready(port)
             servers = (int(redis.client.info("server")["process_id"]), triton.process.pid, *triton.stubs())
             yield Stack(port, (gateway, worker, *servers))
 
 
-STACKS = {"embedded": embedded, "over Redis": over_redis, "over Redis and Triton": over_redis_and_triton}
+STACKS = {
+    "embedded": embedded,
+    "over Redis": over_redis,
+    "over Redis and Triton": partial(over_redis_and_triton, "off"),
+    "over Redis and Triton, shared memory": partial(over_redis_and_triton, "on"),
+}
 
 
 @contextmanager

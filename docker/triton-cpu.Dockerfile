@@ -26,7 +26,10 @@ COPY model_repository /models
 ENV PATH=/opt/model/bin:/opt/triton/pytriton/tritonserver/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
 EXPOSE 8000 8001 8002
-ENTRYPOINT ["tritonserver", "--backend-directory=/opt/triton/pytriton/tritonserver/backends", "--model-repository=/models"]
+# The python backend leaves its shared memory behind when it is killed, and a container that starts again finds it.
+ENTRYPOINT ["sh", "-c", "mine=clicv2-triton-$HOSTNAME-; rm -f /dev/shm/$mine*; exec tritonserver \
+  --backend-directory=/opt/triton/pytriton/tritonserver/backends --model-repository=/models \
+  --backend-config=python,shm-region-prefix-name=$mine \"$@\"", "tritonserver"]
 # Explicit: a model comes and goes by request (`clicv2 models`), not by what is being copied into the folder.
 CMD ["--model-config-name=cpu", "--disable-auto-complete-config", "--model-control-mode=explicit", \
      "--load-model=clicv2", "--exit-timeout-secs=15"]

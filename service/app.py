@@ -281,6 +281,7 @@ def _backend(settings: Settings) -> Backend:
             calls=settings.triton_calls,
             timeout_s=settings.backend_timeout_s,
             stall_s=settings.backend_stall_s,
+            sharing=settings.triton_shared_memory,
         )
     from service.backend.onnx import OnnxBackend
 

@@ -203,6 +203,11 @@ class Settings(BaseSettings):
     triton_calls: Count = Field(
         4, description="Batches on their way to Triton at once: one is computed, the others keep it from waiting."
     )
+    triton_shared_memory: Literal["on", "off", "auto"] = Field(
+        "auto",
+        description="Whether pictures go to Triton through shared memory. Auto: where Triton reads it, which is tried "
+        "at each connection and saves up to 0.8 ms of CPU a picture; else by the wire. On: warn where it cannot.",
+    )
     backend_timeout_s: Seconds = Field(
         5.0, description="Longest wait for a batch while others are answered; well within a request's deadline."
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -37,6 +38,7 @@ class Kind(StrEnum):
     FULL: the model's queue holds as much as it may.
     TIMEOUT: no answer in time.
     UNKNOWN: model or version are not loaded.
+    FORGOTTEN: the shared memory is not registered, or no longer: Triton was started anew.
     STUB_DEAD: the process behind the python backend is gone; Triton does not start another by itself.
     NO_CONTROL: models are not loaded and unloaded by request (--model-control-mode=explicit is missing).
     EMPTY: an answer without contents.
@@ -48,6 +50,7 @@ class Kind(StrEnum):
     FULL = "full"
     TIMEOUT = "timeout"
     UNKNOWN = "unknown"
+    FORGOTTEN = "forgotten"
     STUB_DEAD = "stub dead"
     NO_CONTROL = "no control"
     EMPTY = "empty"
@@ -110,6 +113,14 @@ class Entry:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Pictures, uint8 [B, H, W, 3], at the beginning of a region of shared memory that is registered."""
+
+    region: str
+    shape: tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Reply:
     """An inference's outputs by name, as float32 [B, ...], and the version that made them."""
@@ -133,12 +144,16 @@ class TritonClient:
     async def live(self, timeout_s: float) -> None:
         await self._answer(self._stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=timeout_s))
 
-    async def infer(self, model: str, version: int | None, images: Pixels, timeout_s: float) -> Reply:
+    async def infer(self, model: str, version: int | None, images: Pixels | Shared, timeout_s: float) -> Reply:
         """Run a model on uint8 [B, H, W, 3]; version None: the newest that is loaded."""
         request = service_pb2.ModelInferRequest(model_name=model, model_version=_text(version))
         tensor = request.inputs.add(name=contract.INPUT, datatype="UINT8")
         tensor.shape.extend(images.shape)
-        request.raw_input_contents.append(images.tobytes())
+        if isinstance(images, Shared):
+            tensor.parameters["shared_memory_region"].string_param = images.region
+            tensor.parameters["shared_memory_byte_size"].int64_param = math.prod(images.shape)
+        else:
+            request.raw_input_contents.append(images.tobytes())
         for name in contract.OUTPUTS:
             request.outputs.add(name=name)
         return _reply(await self._answer(self._stub.ModelInfer(request, timeout=timeout_s)))
@@ -164,6 +179,21 @@ class TritonClient:
         request = service_pb2.RepositoryModelUnloadRequest(model_name=model)
         await self._answer(self._stub.RepositoryModelUnload(request, timeout=timeout_s))
 
+    async def register(self, region: str, size: int, timeout_s: float) -> None:
+        """Let Triton map the POSIX shared memory /`region` of `size` bytes, under the same name."""
+        request = service_pb2.SystemSharedMemoryRegisterRequest(name=region, key=f"/{region}", byte_size=size)
+        await self._answer(self._stub.SystemSharedMemoryRegister(request, timeout=timeout_s))
+
+    async def unregister(self, region: str, timeout_s: float) -> None:
+        """Let Triton unmap it. INTERNAL while a request still uses it; nothing happens to one that is not known."""
+        request = service_pb2.SystemSharedMemoryUnregisterRequest(name=region)
+        await self._answer(self._stub.SystemSharedMemoryUnregister(request, timeout=timeout_s))
+
+    async def regions(self, timeout_s: float) -> Sequence[str]:
+        """Names of all that are registered, whoever did it."""
+        request = service_pb2.SystemSharedMemoryStatusRequest()
+        return list((await self._answer(self._stub.SystemSharedMemoryStatus(request, timeout=timeout_s))).regions)
+
     async def _answer(self, call: Awaitable[_Response]) -> _Response:
         try:
             return await call
@@ -184,6 +214,8 @@ def kind_of(code: grpc.StatusCode, details: str) -> Kind:
         return Kind.STUB_DEAD
     if "explicit model load / unload" in details:
         return Kind.NO_CONTROL
+    if code is grpc.StatusCode.NOT_FOUND and "shared memory region" in details:
+        return Kind.FORGOTTEN
     if code is grpc.StatusCode.UNAVAILABLE and "maximum queue size" in details:
         return Kind.FULL
     if code is grpc.StatusCode.UNAVAILABLE and ("is not ready" in details or "unknown model" in details):
@@ -231,7 +263,7 @@ def _reply(response: "service_pb2.ModelInferResponse") -> Reply:
         raise TritonError(Kind.EMPTY, "an answer whose outputs have no contents")
     for output, content in zip(response.outputs, response.raw_output_contents, strict=True):
         values = np.frombuffer(content, np.float32)
-        if output.datatype != "FP32" or values.size != np.prod(output.shape):
+        if output.datatype != "FP32" or values.size != math.prod(output.shape):
             raise TritonError(
                 Kind.EMPTY,
                 f"{output.name} of the shape {list(output.shape)} came as {len(content)} bytes; "

@@ -11,15 +11,17 @@ What a failure means:
     no answer to any call for stall_s  the same for all calls that wait
     no answer to one in timeout_s      BackendDown; enough of them open the breaker, as do errors
     Triton's queue is full             asked again a few times, then BackendDown; no sign of illness
+    shared memory is not to be had     the same by the wire, until the next connection
 """
 
 import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -28,6 +30,7 @@ from clicv2.contract import Float32, Manifest
 from clicv2.errors import ContractError
 from clicv2.imaging import Pixels
 from service.backend.protocol import BackendDown, BackendError
+from service.backend.shared_memory import NotShared, SharedMemory
 from service.prediction import BadOutput, Predictions
 from service.registry import Registry
 from service.resilience import Breaker, BreakerLimits, Progress
@@ -48,7 +51,7 @@ class TritonCounts:
 
     Attributes:
         calls: inferences sent for callers.
-        probes: inferences sent on our own account.
+        probes: connections tried with a picture of our own, which also goes through shared memory.
         refused: answers "the queue is full", which Triton itself counts nowhere.
         reloads: times that a model with a dead process was started again.
     """
@@ -75,6 +78,8 @@ class TritonBackend:
         calls: int = 4,
         timeout_s: float = 5.0,
         stall_s: float = 0.9,
+        sharing: Literal["on", "off", "auto"] = "auto",
+        share: Callable[[TritonClient], SharedMemory] = SharedMemory,
         limits: BreakerLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -87,6 +92,8 @@ class TritonBackend:
             calls: how many may be on their way at once.
             timeout_s: longest wait for one answer, while others are answered.
             stall_s: longest wait while nothing is answered; above what a whole batch takes.
+            sharing: whether pictures go through shared memory where Triton can read it; "on" warns where not.
+            share: makes a connection's shared memory.
 
         Raises ContractError when there is no manifest to go by.
         """
@@ -97,6 +104,8 @@ class TritonBackend:
         self._calls = calls
         self._timeout_s = timeout_s
         self._stall_s = stall_s
+        self._sharing = sharing
+        self._share = share
         self._clock = clock
         # Pictures are prepared by this manifest's settings for as long as the process lives.
         self._manifest = contract.open_version(model, version).manifest
@@ -105,6 +114,8 @@ class TritonBackend:
         self._max_batch_size = triton.MAX_BATCH_SIZE
         self._picture = _picture(self._manifest)
         self._client: TritonClient | None = None
+        self._memory: SharedMemory | None = None  # shared by way of `_client`
+        self._why_wire = ""
         self._closed = False
         self._breaker = Breaker(limits or BreakerLimits(), f"Triton at {url} has not been asked yet")
         self._progress = Progress()
@@ -130,6 +141,11 @@ class TritonBackend:
     def opened(self) -> int:
         """How often the breaker has opened."""
         return self._breaker.opened
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether pictures now go through shared memory."""
+        return self._memory is not None
 
     async def heal(self) -> None:
         async with self._probing:  # one probe at a time; who waited for another's shares its finding
@@ -159,6 +175,9 @@ class TritonBackend:
 
     async def close(self) -> None:
         self._closed = True
+        if self._memory is not None:
+            memory, self._memory = self._memory, None
+            await memory.close()
         self._open("the backend is closed")
         if self._watch is not None:
             self._watch.cancel()
@@ -184,7 +203,7 @@ class TritonBackend:
             self._watch = asyncio.get_running_loop().call_later(self._stall_s, self._look)
         answered = True
         try:
-            return await self._ask(client, images, self._timeout_s)
+            return await self._ask(client, images, self._timeout_s, self._memory)
         except TritonError as error:
             answered = error.kind not in (Kind.TIMEOUT, Kind.UNREACHABLE)
             raise
@@ -205,9 +224,15 @@ class TritonBackend:
         else:
             self._open(f"Triton at {self._url} has answered nothing for {self._stall_s:g} s")
 
-    async def _ask(self, client: TritonClient, images: Pixels, timeout_s: float) -> Predictions:
+    async def _ask(
+        self, client: TritonClient, images: Pixels, timeout_s: float, memory: SharedMemory | None = None
+    ) -> Predictions:
         """One inference. Raises TritonError, or ContractError for a version that must not be believed."""
-        reply = await client.infer(self._model.name, self._version, images, timeout_s)
+        try:
+            reply = await (memory or client).infer(self._model.name, self._version, images, timeout_s)
+        except NotShared as error:
+            self._stop_sharing(memory, str(error))
+            reply = await client.infer(self._model.name, self._version, images, timeout_s)
         if reply.version not in self._vetted:
             async with self._vetting:
                 if reply.version not in self._vetted:
@@ -270,16 +295,23 @@ class TritonBackend:
         """End the calls that wait; a probe takes a new connection, for the old one may be a black hole."""
         if self._client is not None:
             client, self._client = self._client, None
-            closing = asyncio.get_running_loop().create_task(client.close())
-            self._dropped.add(closing)
-            closing.add_done_callback(self._dropped.discard)
+            if self._memory is not None:
+                self._memory.drop()
+                self._memory = None
+            self._later(client.close())
+
+    def _later(self, closing: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(closing)
+        self._dropped.add(task)
+        task.add_done_callback(self._dropped.discard)
 
     async def _probe(self) -> None:
         """Ask everything that readiness stands for on a new connection, and keep that if all is well."""
         client = TritonClient(self._url)
+        memory: SharedMemory | None = None
         kept = False
         try:
-            await self._prove(client)
+            memory = await self._prove(client)
             kept = not self._closed
             if self._closed:
                 self._breaker.disproved("the backend is closed", self._clock())
@@ -293,14 +325,20 @@ class TritonBackend:
             self._breaker.disproved(why, self._clock())
         finally:
             if not kept:
+                if memory is not None:
+                    memory.drop()
                 await client.close()
         if kept:
-            self._client = client
+            self._client, self._memory = client, memory
             self._breaker.proved()
-            log.info("Triton at %s is ready with version %d", self._url, self._manifest.version)
+            way = "shared memory" if memory else "the wire"
+            log.info("Triton at %s is ready with version %d, by %s", self._url, self._manifest.version, way)
 
-    async def _prove(self, client: TritonClient) -> None:
-        """A look at config and manifest, then a picture: Triton's own `ready` says 200 for a model that is dead."""
+    async def _prove(self, client: TritonClient) -> SharedMemory | None:
+        """A look at config and manifest, then a picture: Triton's own `ready` says 200 for a model that is dead.
+
+        Returns the memory through which the same picture had the same answer; None if there is none.
+        """
         await client.live(LIVE_S)
         self._vetted.clear()  # what was believed of the versions before may no longer be so
         self.counts.probes += 1
@@ -309,6 +347,37 @@ class TritonBackend:
         predictions.check_shapes(1, manifest)
         predictions.at(0)
         self._manifest = manifest
+        return await self._prove_memory(client, predictions) if self._sharing != "off" else None
+
+    async def _prove_memory(self, client: TritonClient, expected: Predictions) -> SharedMemory | None:
+        """Shared memory that Triton has been seen to read. Nothing that is wrong with it is wrong with Triton."""
+        memory = self._share(client)
+        proved = False
+        try:
+            reply = await memory.infer(self._model.name, expected.version, self._picture, PROBE_S)
+            proved = _same_picture(_predictions(reply), expected)
+            why = "it reads other memory under the same name"
+        except (NotShared, TritonError) as error:
+            why = str(error)
+        finally:
+            if not proved:
+                await memory.close()
+        if proved:
+            return memory
+        self._by_wire(why)
+        return None
+
+    def _stop_sharing(self, memory: SharedMemory | None, why: str) -> None:
+        if memory is not None and memory is self._memory:
+            self._memory = None
+            self._later(memory.close())
+            self._by_wire(why)
+
+    def _by_wire(self, why: str) -> None:
+        if why != self._why_wire:
+            level = logging.WARNING if self._sharing == "on" else logging.INFO
+            log.log(level, "pictures go to Triton at %s by the wire, not through shared memory: %s", self._url, why)
+        self._why_wire = why
 
     async def _revive(self, client: TritonClient, why: str) -> str:
         """Unload and load the model; Triton starts no new process for it by itself. Returns what to say of it."""
@@ -331,6 +400,11 @@ def _column(values: Float32) -> Float32:
     return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
 
 
+def _same_picture(one: Predictions, other: Predictions) -> bool:
+    """Whether these are answers to one picture: of noise and other noise, heatmaps differ by 2 somewhere."""
+    return one.heatmap.shape == other.heatmap.shape and np.allclose(one.heatmap, other.heatmap, atol=0.1)
+
+
 def _check_tensors(config: Config, manifest: Manifest) -> None:
     """Raises ContractError unless Triton's config has the tensors of the contract, in the manifest's shapes."""
     outputs = {name: Tensor("TYPE_FP32", dims) for name, dims in triton.output_dims(manifest).items()}
@@ -343,6 +417,6 @@ def _check_tensors(config: Config, manifest: Manifest) -> None:
 
 
 def _picture(manifest: Manifest) -> Pixels:
-    """Noise, so that no part of the model is idle: uint8 [1, H, W, 3]."""
+    """Noise, so that no part of the model is idle, and by chance, so that nobody has it: uint8 [1, H, W, 3]."""
     spec = manifest.preprocess
-    return np.random.default_rng(0).integers(0, 256, (1, spec.height, spec.width, 3), dtype=np.uint8)
+    return np.random.default_rng().integers(0, 256, (1, spec.height, spec.width, 3), dtype=np.uint8)

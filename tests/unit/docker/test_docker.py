@@ -171,6 +171,19 @@ def test_the_gpu_overlay_swaps_triton() -> None:
     assert environment.keys() <= VARIABLES
 
 
+def test_worker_and_triton_share_memory_and_nothing_else() -> None:
+    """A volume, so that each may restart without the other."""
+    shared = {name for name, service in SERVICES.items() if "shm:/dev/shm" in str(service.get("volumes"))}
+    assert shared == {"worker", "triton"}
+    options = compose("docker-compose.yml")["volumes"]["shm"]["driver_opts"]
+    assert isinstance(options, dict)
+    assert options["type"] == "tmpfs"
+    assert {"mode=1777", "noexec", "nosuid", "nodev"} <= set(options["o"].split(","))
+    for services in (SERVICES, OVERLAY):
+        assert services["worker"]["user"] == services["triton"]["user"], "neither could open what is the other's"
+        assert not any("shm_size" in service for service in services.values()), "the volume has a size of its own"
+
+
 def test_redis_keeps_what_was_admitted() -> None:
     lines = [line.split() for line in (ROOT / "docker/redis.conf").read_text().splitlines()]
     settings = {line[0]: line[1] for line in lines if line and line[0] != "#"}

@@ -21,6 +21,7 @@ Code = grpc.StatusCode
         (Code.UNAVAILABLE, "explicit model load / unload is not allowed if polling is enabled", Kind.NO_CONTROL),
         (Code.UNAVAILABLE, "failed to connect to all addresses", Kind.UNREACHABLE),
         (Code.NOT_FOUND, "Request for unknown model: 'clicv2' version 7 is not found", Kind.UNKNOWN),
+        (Code.NOT_FOUND, "Unable to find shared memory region: 'clicv2-pictures-1-ab'", Kind.FORGOTTEN),
         (Code.DEADLINE_EXCEEDED, "Deadline Exceeded", Kind.TIMEOUT),
         (Code.UNIMPLEMENTED, "Method not found!", Kind.UNREACHABLE),
         (Code.UNKNOWN, "", Kind.INTERNAL),
