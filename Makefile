@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 CODE := clicv2 service training tests bench docs docker
 
-.PHONY: help redis-server chromium serve test test-compose chaos lint format bench clean
+.PHONY: help redis-server chromium serve test test-compose chaos lint format schema bench clean
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -24,6 +24,9 @@ lint: $(VENV)/.dev ## Style, types, and who may import whom
 format: $(VENV)/.dev ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
+
+schema: $(VENV)/.dev ## Write docs/openapi.json, docs/errors.md and docs/configuration.md anew, from the code
+	$(BIN)/python docs/reference.py
 
 bench: $(VENV)/.dev $(VENV)/.triton redis-server ## Measure the bare loop and the service's shapes, side by side in one run
 	PYTHONPATH=tests/support $(BIN)/python -m bench $(ARGS)

@@ -39,7 +39,7 @@ from service.limits import Limiter, RedisCounts
 from service.metrics import Metrics
 from service.queue.memory import MemoryQueue
 from service.queue.protocol import Queue
-from service.routes import access, batch, compare, complexity, models, operations, page, problems
+from service.routes import batch, compare, complexity, document, models, operations, page, problem_pages, problems
 from service.routes.access import Access
 from service.routes.edge import Edge
 from service.routes.headers import SecurityHeaders, with_cors
@@ -192,6 +192,7 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(compare.routes(parts))
     app.include_router(models.routes(service.catalog))
     app.include_router(operations.routes(service.supervisor, readiness, service.queue, service.metrics))
+    app.include_router(problem_pages.routes())
     page.install(app)
     problems.install(app, service.metrics)
     anonymous = Allowance.parse(settings.anonymous_rate) if settings.anonymous_rate else None
@@ -200,7 +201,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(with_cors, origins=settings.origins)
     app.add_middleware(Edge, metrics=service.metrics)
     app.add_middleware(SecurityHeaders)
-    app.openapi = lambda: app.openapi_schema or access.describe(FastAPI.openapi(app))  # type: ignore[method-assign]
+    app.openapi = lambda: app.openapi_schema or document.describe(FastAPI.openapi(app), guarded=guards)  # type: ignore[method-assign]
     return app
 
 

@@ -14,6 +14,8 @@ ServiceError
 |   +-- UrlInputDisabled    a picture by URL, where that is not allowed
 |   +-- UploadTimeout       the body did not arrive within the deadline
 |   +-- UnknownModel        no model of this name is served
+|   +-- UnknownJob          no job of this id, or not the caller's
+|   +-- WebhooksDisabled    a webhook, where none are sent
 |   +-- Unauthorized        no API key, or none that is valid
 |   +-- Forbidden           the API key's scope does not suffice
 |   +-- InvalidUrl          a URL that is not fetched, whoever it belongs to
@@ -22,6 +24,7 @@ ServiceError
 +-- RateLimited             the caller's requests come faster than his rate allows
 |   +-- QuotaExceeded       ... or he has had as many pictures as his quota allows
 +-- Overloaded              shed: as much is in flight as is allowed
+|   +-- JobsFull            ... or jobs hold as much as is allowed
 +-- Unavailable             nothing is served now
 |   +-- Draining            ... because the process is about to exit
 |   +-- NotReady            ... because readiness could not be proved
@@ -139,6 +142,17 @@ class UnknownModel(RequestError):
     """No model of this name is served."""
 
 
+class UnknownJob(RequestError):
+    """No job of this id, or not the caller's: nobody learns of other callers' jobs."""
+
+    def __init__(self) -> None:
+        super().__init__("there is no such job: it never was, it is not yours, or it has been forgotten")
+
+
+class WebhooksDisabled(RequestError):
+    """A webhook, where none are sent."""
+
+
 class InvalidUrl(RequestError):
     """A URL that is not fetched, whoever it belongs to. The message does not repeat it: it may hold secrets."""
 
@@ -237,6 +251,29 @@ class Overloaded(ServiceError):
         return {"limit": self.reason, "maximum": self.maximum}
 
 
+class JobsFull(Overloaded):
+    """Jobs hold as much as is allowed.
+
+    Attributes:
+        reason: which limit: "jobs" (unfinished ones), "job-bytes" (of all together), "job-uploads" or "event-streams"
+            (of this gateway).
+    """
+
+    def __init__(self, reason: str, maximum: int, retry_after_s: float = 10.0) -> None:
+        ServiceError.__init__(self, f"jobs are at their limit of {maximum} {_JOB_LIMITS[reason]}; try again later")
+        self.reason = reason
+        self.maximum = maximum
+        self.retry_after_s = retry_after_s
+
+
+_JOB_LIMITS: Mapping[str, str] = {
+    "jobs": "unfinished ones",
+    "job-bytes": "bytes held; what is forgotten, or deleted with DELETE, makes room",
+    "job-uploads": "uploads under way",
+    "event-streams": "streams of events",
+}
+
+
 class Unavailable(ServiceError):
     """Nothing is served now."""
 
@@ -308,15 +345,19 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     UrlInputDisabled: Problem(403, "url-input-disabled", "Pictures by URL are not allowed"),
     UploadTimeout: Problem(408, "upload-timeout", "The upload took too long"),
     UnknownModel: Problem(404, "unknown-model", "No such model"),
+    UnknownJob: Problem(404, "unknown-job", "No such job"),
+    WebhooksDisabled: Problem(403, "webhooks-disabled", "Webhooks are not sent"),
     # 422 and not 403, which clients take to speak of their credentials; and no other key would help.
     InvalidUrl: Problem(422, "invalid-url", "Not a URL that is fetched"),
     ForbiddenUrl: Problem(422, "forbidden-url", "The URL does not lead to a public host"),
-    FetchFailed: Problem(502, "fetch-failed", "The URL could not be fetched"),
+    # Not 502: what callers name must not look like a failure of ours, to alerts and to balancers that eject for it.
+    FetchFailed: Problem(422, "fetch-failed", "The URL could not be fetched"),
     Unauthorized: Problem(401, "unauthorized", "A valid API key is needed"),
     Forbidden: Problem(403, "forbidden", "The API key's scope does not suffice"),
     RateLimited: Problem(429, "rate-limited", "Too many requests"),
     QuotaExceeded: Problem(429, "quota-exceeded", "The quota is used up"),
     Overloaded: Problem(429, "overloaded", "Too many pictures in flight"),
+    JobsFull: Problem(429, "jobs-full", "Jobs are at their limit"),
     Unavailable: Problem(503, "unavailable", "The service is unavailable"),
     Draining: Problem(503, "draining", "The service is shutting down"),
     NotReady: Problem(503, "not-ready", "The service is not ready"),

@@ -97,6 +97,22 @@ class Metrics:
         self._fenced = Counter(
             "clicv2_finishes_fenced", "Outcomes refused: lease lost or job no longer wanted.", registry=registry
         )
+        self._jobs_driven = Gauge(
+            "clicv2_api_jobs_driven", "Jobs of the API that this process drives.", registry=registry
+        )
+        self._jobs_taken_over = Counter(
+            "clicv2_api_jobs_taken_over", "Those whose driver before let its lease run out.", registry=registry
+        )
+        self._job_items = Counter(
+            "clicv2_api_job_items", "Pictures of jobs that got their result.", ("outcome",), registry=registry
+        )
+        self._event_streams = Gauge("clicv2_event_streams", "Streams of events that are open.", registry=registry)
+        self._webhooks = Counter(
+            "clicv2_webhook_attempts",
+            "By what came of it; pending: to be tried again.",
+            ("outcome",),
+            registry=registry,
+        )
         self._model = Gauge(
             "clicv2_model_info",
             "The model that is served.",
@@ -155,6 +171,22 @@ class Metrics:
 
     def cache_failed(self) -> None:
         self._cache_failures.inc()
+
+    def job_driven(self, taken_over: bool) -> None:
+        self._jobs_driven.inc()
+        self._jobs_taken_over.inc(taken_over)
+
+    def job_released(self) -> None:
+        self._jobs_driven.dec()
+
+    def job_item(self, scored: bool) -> None:
+        self._job_items.labels("scored" if scored else "failed").inc()
+
+    def event_stream(self, opened: bool) -> None:
+        self._event_streams.inc(1 if opened else -1)
+
+    def webhook(self, state: str) -> None:
+        self._webhooks.labels(state).inc()
 
     def batch(self, size: int) -> None:
         self._batch_size.observe(size)

@@ -1,5 +1,6 @@
 """What goes in and comes out over HTTP, as OpenAPI shows it."""
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -299,3 +300,93 @@ class Health(_Schema):
     """A probe's good answer."""
 
     status: Literal["ok"] = "ok"
+
+
+JobStatus = Literal["waiting", "running", "done", "expired"]
+WebhookState = Literal["pending", "delivered", "failed"]
+
+
+class JobQuery(BatchQuery):
+    """What is wanted of each picture of a job, and where to tell that it has ended."""
+
+    webhook: str | None = Field(
+        None,
+        min_length=1,
+        max_length=2048,
+        description="URL that gets a small signed POST (Standard Webhooks) when the job has ended: of a public host; "
+        "refused unless the server has a secret to sign with.",
+        examples=["https://example.com/hooks/complexity"],
+    )
+
+
+class UrlList(_Schema):
+    """Pictures by their URLs, where the server allows it."""
+
+    urls: list[Annotated[str, Field(min_length=1, max_length=2048)]] = Field(min_length=1)
+
+
+class JobCounts(Counts):
+    """How the items of a job stand."""
+
+    left: int = Field(description="Without a result yet; of an expired job for ever.")
+
+
+class WebhookFacts(_Schema):
+    """How the webhook of a job stands."""
+
+    state: WebhookState
+    attempts: int = Field(description="Deliveries that were tried.")
+    detail: str | None = Field(None, description="What came of the last one.")
+
+
+class JobFacts(_Schema):
+    """How a job stands."""
+
+    id: str
+    status: JobStatus = Field(
+        description="`waiting`: for a turn; `running`; `done`: every picture has a result; `expired`: it was not done "
+        "in time, and some have none. A job that was deleted is `unknown-job`."
+    )
+    counts: JobCounts
+    created_at: datetime
+    ended_at: datetime | None = None
+    expires_at: datetime = Field(
+        description="When the job is forgotten, with its results; of one that has not ended, when it expires."
+    )
+    durable: bool = Field(description="Whether it survives this server's restart: that takes Redis.")
+    webhook: WebhookFacts | None = None
+
+
+class PageFacts(_Schema):
+    """Which results these are."""
+
+    offset: int
+    next: str | None = Field(None, description="Path of the page after this one, if there are more results by now.")
+
+
+class JobPage(JobFacts):
+    """How a job stands, and some of its results."""
+
+    results: list[BatchItem] = Field(
+        description="In the order in which they were done, so that what is at an offset never changes and whoever "
+        "goes on at the last offset misses nothing; `index` is the place in the upload."
+    )
+    page: PageFacts
+
+
+class JobPageQuery(_Schema):
+    """Which results are wanted."""
+
+    offset: int = Field(0, ge=0, le=1_000_000_000, description="How many results to skip.")
+    limit: int = Field(100, ge=0, description="How many at most; 0 for the counts alone.")
+
+
+class JobEvent(_Schema):
+    """The data of an event: of `item` with `index`, `name` and either `score` or `problem`."""
+
+    index: int | None = None
+    name: str | None = None
+    score: Share | None = None
+    problem: str | None = Field(None, description="The type of its problem.")
+    status: JobStatus | Literal["deleted"] | None = Field(None, description="Of `job` and `end`.")
+    counts: JobCounts

@@ -7,6 +7,7 @@ from typing import Protocol
 import uvicorn
 from fastapi import FastAPI
 
+from service.framing import BoundedHttp
 from service.settings import Settings
 
 # After the drain, how long uploads that are still under way may take. With the longest drain: below 20 s.
@@ -61,7 +62,7 @@ def make_server(app: FastAPI, inside: Drains, settings: Settings) -> DrainingSer
         app,
         host=settings.host,
         port=settings.port,
-        http="httptools",
+        http=BoundedHttp,
         loop="uvloop",
         ws="none",
         access_log=settings.access_log,

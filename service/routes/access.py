@@ -4,9 +4,9 @@ Pure ASGI inside of `service.routes.edge`, not a dependency of each route: so no
 not exist answers a stranger as one that does, and every answer says how the caller stands, be it an error or not.
 Only the answer to a defect of ours, which `Edge` gives, does not.
 
-Open to everybody: /livez and /readyz, for balancers have no keys; /docs with its schema and the page at /, which hold
-nothing that is not public, and without which nobody learns how to use a key. /metrics tells how much is asked and
-wants the scope admin; Prometheus sends a key by `authorization: {credentials_file: ...}`.
+Open to everybody: /livez and /readyz, for balancers have no keys; /docs with its schema, /errors and the page at /,
+which hold nothing that is not public, and without which nobody learns how to use a key. /metrics tells how much is
+asked and wants the scope admin; Prometheus sends a key by `authorization: {credentials_file: ...}`.
 
 RateLimit and RateLimit-Policy are those of draft-ietf-httpapi-ratelimit-headers-11 (May 2026):
 
@@ -24,15 +24,15 @@ from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from service.allowance import Allowance
-from service.errors import Forbidden, RateLimited, ServiceError, Unauthorized
+from service.errors import Forbidden, QuotaExceeded, RateLimited, ServiceError, Unauthorized
 from service.keys import KeyFile, Scope
 from service.limits import Limiter, Meter
 from service.routes.problems import problem_response, responses
 
 Refusal = Literal["unauthorized", "forbidden"]
 
-OPEN = frozenset({"/", "/livez", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
-OPEN_BELOW = ("/static-offline-docs/", "/static/")
+OPEN = frozenset({"/", "/livez", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/errors"})
+OPEN_BELOW = ("/static-offline-docs/", "/static/", "/errors/")
 ADMIN = frozenset({"/metrics"})
 
 _CHALLENGE = 'Bearer realm="clicv2"'
@@ -139,27 +139,43 @@ def standing_headers(meter: Meter) -> _Headers:
     return [*fields, (b"ratelimit", standings.encode())] if standings else fields
 
 
-def describe(schema: dict[str, Any]) -> dict[str, Any]:
+def describe(schema: dict[str, Any], *, guarded: bool = False) -> dict[str, Any]:
     """Put into an OpenAPI document how to send a key, and what is answered without one.
 
-    The empty requirement says that a key may be needless: that depends on the server's settings, the document does not.
+    Args:
+        guarded: whether this server wants keys. If not, an empty requirement says that none is needed, while the
+            document still tells how a server that does is asked.
     """
     schemes = schema.setdefault("components", {}).setdefault("securitySchemes", {})
     schemes["bearer"] = {"type": "http", "scheme": "bearer", "description": "An API key: `clicv2_...`."}
     schemes["apiKey"] = {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."}
+    with_key: list[dict[str, list[str]]] = [{"bearer": []}, {"apiKey": []}]
     for path, operations in schema["paths"].items():
-        if _is_open(path):
-            continue
-        refusals = responses(401, 403, 429) if path in ADMIN else responses(401, 429)
-        for operation in operations.values():
-            operation["security"] = [{}, {"bearer": []}, {"apiKey": []}]
-            for status, response in refusals.items():
+        for method, operation in operations.items():
+            if _is_open(path):
+                operation["security"] = []
+                continue
+            operation["security"] = with_key if guarded else [{}, *with_key]
+            for status, response in _refusals(path, method).items():
                 operation["responses"].setdefault(str(status), response)
             for response in operation["responses"].values():
                 response.setdefault("headers", {}).update(_STANDING)
+            for status in ("401", "403") if path in ADMIN else ("401",):
+                operation["responses"][status]["headers"]["WWW-Authenticate"] = _CHALLENGED
     return schema
 
 
+def _refusals(path: str, method: str) -> dict[int | str, dict[str, Any]]:
+    scope = (Forbidden,) if path in ADMIN else ()
+    quota = (QuotaExceeded,) if method == "post" else ()
+    return responses(Unauthorized, *scope, RateLimited, *quota)
+
+
+_CHALLENGED: Mapping[str, object] = {
+    "description": "How to identify oneself (RFC 6750), and what was wrong with the key.",
+    "schema": {"type": "string"},
+    "example": _CHALLENGE,
+}
 _STANDING: Mapping[str, object] = {
     "RateLimit-Policy": {
         "description": "What the key allows: `q` in `w` seconds. Absent where nothing is limited.",

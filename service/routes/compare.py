@@ -21,7 +21,6 @@ from service.ingest import is_form, read_items, unless_gone
 from service.items import Item
 from service.rendering import PictureForm, Rendered
 from service.routes import examples
-from service.routes.batch import FILES_SCHEMA
 from service.routes.complexity import BINARY, PICTURE_ERRORS, REQUEST_ERRORS, SERVER_STATUSES
 from service.routes.demands import Names, parameters, take_pictures, timeout_s
 from service.routes.negotiation import OFFERS, negotiate
@@ -65,7 +64,7 @@ def routes(parts: Parts) -> APIRouter:
             200: _OK,
             **responses(*PICTURE_ERRORS, *REQUEST_ERRORS, errors.UploadTooLarge, errors.TooManyFiles, *SERVER_STATUSES),
         },
-        openapi_extra={**_BODY, "parameters": parameters(settings.deadline_s)},
+        openapi_extra={**_body(settings.bulk_max_compared), "parameters": parameters(settings.deadline_s)},
     )
     async def compare(request: Request, query: Annotated[CompareQuery, Query()]) -> Response:
         """Which of two or more pictures is the more complex, by how much, and where.
@@ -183,13 +182,18 @@ def _cells(first: Answered, second: Answered) -> np.ndarray[Any, np.dtype[np.flo
     return rendering.difference(first.scored.prediction.heatmap, second.scored.prediction.heatmap)
 
 
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "description": "The pictures: parts of a form, each named `file`.",
-        "content": {"multipart/form-data": {"schema": FILES_SCHEMA}},
+def _body(most: int) -> dict[str, Any]:
+    files = {"type": "array", "minItems": 2, "maxItems": most, "items": BINARY["schema"]}
+    form = {"type": "object", "required": ["file"], "properties": {"file": files}}
+    return {
+        "requestBody": {
+            "required": True,
+            "description": "The pictures: parts of a form, each named `file`.",
+            "content": {"multipart/form-data": {"schema": form}},
+        }
     }
-}
+
+
 _OK: dict[str, Any] = {
     "model": Comparison,
     "description": "Scores, ranks and differences; with `Accept: image/png` or `image/webp`, and two pictures, the "

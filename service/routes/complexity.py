@@ -14,7 +14,17 @@ from service.errors import UrlInputDisabled
 from service.ingest import Link, read_upload, unless_gone
 from service.rendering import Rendered
 from service.routes import examples
-from service.routes.conditional import cache_status, cache_use, etag, has_it, not_modified, validators
+from service.routes.conditional import (
+    CACHE_STATUS,
+    CONDITIONS,
+    VALIDATORS,
+    cache_status,
+    cache_use,
+    etag,
+    has_it,
+    not_modified,
+    validators,
+)
 from service.routes.demands import Names, parameters, timeout_s
 from service.routes.negotiation import OFFERS, negotiate
 from service.routes.parts import Parts
@@ -63,7 +73,7 @@ _OK = {
         "image/png": BINARY,
         "image/webp": BINARY,
     },
-    "headers": _HEADERS,
+    "headers": {**VALIDATORS, **CACHE_STATUS, **_HEADERS},
 }
 
 
@@ -79,10 +89,10 @@ def routes(parts: Parts) -> APIRouter:
         response_class=Response,
         responses={
             200: _OK,
-            304: {"description": "The caller has this answer: its `ETag` is in If-None-Match."},
+            304: {"description": "The caller has this answer: its `ETag` is in If-None-Match.", "headers": VALIDATORS},
             **responses(*PICTURE_ERRORS, errors.UploadTooLarge, *REQUEST_ERRORS, *_URL_ERRORS, *SERVER_STATUSES),
         },
-        openapi_extra={**_BODY, "parameters": parameters(settings.deadline_s)},
+        openapi_extra={**_BODY, "parameters": [*parameters(settings.deadline_s), *CONDITIONS]},
     )
     async def score(request: Request, query: Annotated[ComplexityQuery, Query()]) -> Response:
         """How visually complex a picture is, from 0 to 1, and where, as a heatmap."""
@@ -120,6 +130,17 @@ def routes(parts: Parts) -> APIRouter:
     return router
 
 
+def _only(member: str, **constraints: object) -> dict[str, Any]:
+    """For OpenAPI: JSON with this member and not the other."""
+    members: dict[str, Any] = JsonPicture.model_json_schema()["properties"]
+    told = {"type": "string", "description": members[member]["description"], **constraints}
+    absent = {name: {"type": "null"} for name in members if name != member}
+    properties = {member: told, **absent}
+    return {"type": "object", "required": [member], "properties": properties, "additionalProperties": False}
+
+
+# As `service.ingest` reads it.
+_BASE64 = "^(data:[^,]*;base64,)?([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -134,7 +155,7 @@ _BODY: dict[str, Any] = {
             },
             **dict.fromkeys((*MEDIA_TYPES, "application/octet-stream"), BINARY),
             "application/json": {
-                "schema": JsonPicture.model_json_schema(),
+                "schema": {"oneOf": [_only("image", pattern=_BASE64), _only("url", maxLength=2048)]},
                 "examples": examples.named(
                     the_picture_in_base64={"image": examples.PIXEL},
                     a_url={

@@ -17,7 +17,7 @@ fit into a URL. So the answer is what a safe method's is (as QUERY's), and not a
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 
 from fastapi import Response
@@ -86,3 +86,51 @@ def cache_use(cache_control: Iterable[str]) -> CacheUse:
     keep = "no-store" not in names
     # Browsers that reload say max-age=0. How old a result is, is not known: other ages are not looked at.
     return CacheUse(find=keep and "no-cache" not in names and "max-age=0" not in directives, keep=keep)
+
+
+# For OpenAPI: of a 200 and a 304, of a 200 alone, and of a request.
+VALIDATORS: Mapping[str, object] = {
+    "ETag": {
+        "description": "Names the answer: the picture, the model's version and every option.",
+        "required": True,
+        "schema": {"type": "string"},
+        "example": 'W/"6b5f6c8e0d6b4f0f9a4e3c2b1a098765"',
+    },
+    "Cache-Control": {
+        "description": "A cache may keep the answer, for this caller alone, and asks before it gives it again.",
+        "required": True,
+        "schema": {"type": "string"},
+        "example": _CACHE_CONTROL,
+    },
+    "Vary": {
+        "description": "What else the answer depends on.",
+        "required": True,
+        "schema": {"type": "string"},
+        "example": _VARY,
+    },
+}
+CACHE_STATUS: Mapping[str, object] = {
+    "Cache-Status": {
+        "description": "Whether the result was kept from before (RFC 9211). Absent where nothing is kept.",
+        "schema": {"type": "string"},
+        "example": _STATUS["hit"],
+    }
+}
+CONDITIONS: Sequence[Mapping[str, object]] = (
+    {
+        "name": "If-None-Match",
+        "in": "header",
+        "required": False,
+        "description": "The `ETag` of an answer that is there already: 304 if it is still the answer.",
+        "schema": {"type": "string"},
+        "example": 'W/"6b5f6c8e0d6b4f0f9a4e3c2b1a098765"',
+    },
+    {
+        "name": "Cache-Control",
+        "in": "header",
+        "required": False,
+        "description": "`no-cache`: as if nothing had been kept; `no-store`: nor keep this result.",
+        "schema": {"type": "string"},
+        "example": "no-cache",
+    },
+)

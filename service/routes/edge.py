@@ -1,4 +1,7 @@
-"""What every HTTP exchange passes: a request id, the counters, errors nobody foresaw, and bodies nobody read."""
+"""What every HTTP exchange passes: a request id, the counters, errors nobody foresaw, and bodies nobody read.
+
+And HEAD, which is GET without the body (RFC 9110, section 9.3.2): the server leaves the body out.
+"""
 
 import asyncio
 import logging
@@ -34,6 +37,9 @@ class Edge:
             await self._app(scope, receive, send)
             return
         started = time.monotonic()
+        method = str(scope["method"])
+        if method == "HEAD":
+            scope = {**scope, "method": "GET"}  # a copy: in its own the server still sees HEAD
         exchange = _Exchange(scope, receive, send)
         scope.setdefault("state", {})["request_id"] = exchange.request_id
         try:
@@ -49,7 +55,7 @@ class Edge:
             await self._answer(exchange, error)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
-            self._metrics.requests.labels(route, _method(scope), str(exchange.status)).inc()
+            self._metrics.requests.labels(route, _label(method), str(exchange.status)).inc()
             self._metrics.request_seconds.labels(route).observe(time.monotonic() - started)
 
     async def _answer(self, exchange: "_Exchange", error: Exception) -> None:
@@ -102,7 +108,6 @@ class _Exchange:
             pass
 
 
-def _method(scope: Scope) -> str:
+def _label(method: str) -> str:
     """Bounded, as a label must be; callers may invent methods."""
-    method = str(scope["method"])
     return method if method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} else "other"

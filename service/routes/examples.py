@@ -59,6 +59,32 @@ DETAILS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "invalid-url": ("the URL is not of the scheme https or http", {}),
     "forbidden-url": ("the URL does not lead to a public host", {}),
     "fetch-failed": ("'example.com' answered with status 404", {"upstream_status": 404}),
+    "unknown-job": ("there is no such job: it never was, it is not yours, or it has been forgotten", {}),
+    "webhooks-disabled": ("this server sends no webhooks: ask for the job instead", {}),
+    "jobs-full": ("jobs are at their limit of 100 unfinished ones; try again later", {"limit": "jobs", "maximum": 100}),
+    "not-found": ("GET /v2/complexity: Not Found", {}),
+    "malformed-request": ("Invalid HTTP request received.", {}),
+    "headers-too-large": ("the method, path and headers may have 65536 bytes", {}),
+    "headers-timeout": ("they did not arrive within 10 s", {}),
+    "method-not-allowed": ("GET /v1/complexity: Method Not Allowed", {}),
+}
+
+# How each operation is called from a shell, by its id.
+CALLS: Mapping[str, str] = {
+    "score": "curl -F file=@photo.jpg http://127.0.0.1:8000/v1/complexity",
+    "score_batch": "curl -F file=@one.jpg -F file=@two.png http://127.0.0.1:8000/v1/complexity/batch",
+    "compare": "curl -F file=@one.jpg -F file=@two.png 'http://127.0.0.1:8000/v1/compare?difference=grid'",
+    "create_job": "curl -F file=@one.jpg -F file=@two.png http://127.0.0.1:8000/v1/jobs",
+    "job": "curl http://127.0.0.1:8000/v1/jobs/5b1f0c7e9a3d4c2f8e6b7a1d0c9f8e7d",
+    "job_events": "curl -N http://127.0.0.1:8000/v1/jobs/5b1f0c7e9a3d4c2f8e6b7a1d0c9f8e7d/events",
+    "forget_job": "curl -X DELETE http://127.0.0.1:8000/v1/jobs/5b1f0c7e9a3d4c2f8e6b7a1d0c9f8e7d",
+    "list_models": "curl http://127.0.0.1:8000/v1/models",
+    "get_model": "curl http://127.0.0.1:8000/v1/models/clicv2",
+    "list_errors": "curl http://127.0.0.1:8000/errors",
+    "explain_error": "curl http://127.0.0.1:8000/errors/overloaded",
+    "livez": "curl http://127.0.0.1:8000/livez",
+    "readyz": "curl http://127.0.0.1:8000/readyz",
+    "metrics": "curl http://127.0.0.1:8000/metrics",
 }
 
 # The smallest PNG there is: one grey pixel.
@@ -158,6 +184,18 @@ MODEL: Mapping[str, Any] = {
     "figures": {"savoias/pearson": {"value": 0.768, "low": 0.741, "high": 0.79}},
     "measured": {"seconds_an_image": 0.0165},
 }
+HEALTH: Mapping[str, Any] = {"status": "ok"}
+FIGURES = """\
+# HELP clicv2_requests_total HTTP requests by route, method and status.
+# TYPE clicv2_requests_total counter
+clicv2_requests_total{method="POST",route="/v1/complexity",status="200"} 1027.0
+"""
+OPENMETRICS = """\
+# HELP clicv2_requests HTTP requests by route, method and status.
+# TYPE clicv2_requests counter
+clicv2_requests_total{method="POST",route="/v1/complexity",status="200"} 1027.0
+# EOF
+"""
 
 
 def named(**values: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 _SWAGGER = frozenset({"/docs", "/docs/oauth2-redirect"})
 
 _EXPOSED = (
-    "X-Request-ID", "Retry-After", "RateLimit", "RateLimit-Policy", "WWW-Authenticate", "ETag", "Location",
+    "X-Request-ID", "Retry-After", "RateLimit", "RateLimit-Policy", "WWW-Authenticate", "ETag", "Link", "Location",
     "Cache-Status", "X-Complexity-Score", "X-Complexity-Percentile", "X-Complexity-Entropy",
 )  # fmt: skip
 _ACCEPTED = (

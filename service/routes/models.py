@@ -22,6 +22,7 @@ def routes(catalog: Catalog) -> APIRouter:
         responses={200: {"content": {"application/json": {"example": {"models": [examples.MODEL]}}}}},
     )
     async def list_models() -> ModelList:
+        """There is one; all that is said of it is what `/v1/models/{name}` says."""
         return ModelList(models=[_facts(catalog.current)])
 
     @router.get(
@@ -33,7 +34,9 @@ def routes(catalog: Catalog) -> APIRouter:
             **responses(UnknownModel, InvalidParameter),
         },
     )
-    async def get_model(name: Annotated[str, Path(description="`NAME`, or `NAME:VERSION`.")]) -> ModelFacts:
+    async def get_model(
+        name: Annotated[str, Path(description="`NAME`, or `NAME:VERSION`.", examples=["clicv2", "clicv2:1"])],
+    ) -> ModelFacts:
         """The manifest beside the model: how it was made, and how good it is by its own figures."""
         served = catalog.current
         if name not in (served.name, f"{served.name}:{served.version}"):

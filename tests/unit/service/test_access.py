@@ -374,4 +374,21 @@ def test_the_schema_says_how_to_send_a_key() -> None:
     assert "RateLimit" in who["responses"]["200"]["headers"]
     assert "`unauthorized`" in who["responses"]["401"]["description"]
     assert "403" in schema["paths"]["/metrics"]["get"]["responses"]
-    assert "security" not in schema["paths"]["/livez"]["get"]
+    assert schema["paths"]["/livez"]["get"]["security"] == []
+    assert "WWW-Authenticate" in who["responses"]["401"]["headers"]
+    assert "`quota-exceeded`" not in who["responses"]["429"]["description"], "nothing but POST takes pictures"
+
+
+def test_a_server_that_wants_keys_says_so_in_its_schema() -> None:
+    schema = describe(small_app().openapi(), guarded=True)
+    assert schema["paths"]["/v1/who"]["get"]["security"] == [{"bearer": []}, {"apiKey": []}]
+    assert schema["paths"]["/livez"]["get"]["security"] == []
+
+
+async def test_what_explains_needs_no_key(tmp_path: Path) -> None:
+    async with site(tmp_path) as running:
+        for path in ("/errors", "/errors/unauthorized", "/docs", "/openapi.json"):
+            assert (await running.get(path)).status_code in (200, 404), path
+        for path in ("/errorsx", "/errors/../v1/who", "/errors/%2e%2e/v1/who"):
+            assert "caller" not in (await running.get(path)).text, path
+            assert (await running.get(path)).status_code in (401, 404), path

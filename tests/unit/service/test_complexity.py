@@ -107,7 +107,7 @@ async def test_a_picture_by_url(catalog: Catalog, scripted: ScriptedBackend) -> 
     async with api(catalog, scripted, fetch=fetch) as running:
         answer = await ask_json(running, {"url": "https://example.com/a.png"})
         assert answer.json()["score"] == (await ask(running)).json()["score"]
-        assert problem(await ask_json(running, {"url": "https://example.com/404"})) == (502, "fetch-failed")
+        assert problem(await ask_json(running, {"url": "https://example.com/404"})) == (422, "fetch-failed")
     assert asked[0][0] == "https://example.com/a.png"
     assert 0 < asked[0][1] <= 10
 

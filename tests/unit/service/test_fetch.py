@@ -122,7 +122,7 @@ async def test_closing_it_closes_what_it_uses() -> None:
     [
         (InvalidUrl("x"), 422, "invalid-url"),
         (ForbiddenUrl("x"), 422, "forbidden-url"),
-        (FetchFailed("x"), 502, "fetch-failed"),
+        (FetchFailed("x"), 422, "fetch-failed"),
         (DeadlineExceeded("x"), 504, "deadline-exceeded"),
         (Overloaded("urls", 3), 429, "overloaded"),
     ],
