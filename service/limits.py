@@ -61,22 +61,20 @@ class RedisCounts(RedisStore):
     """Counts that all gateways share.
 
     Args:
-        url: as `service.queue.link.Link` reads it.
+        url: see `service.queue.connections.Pool`.
         timeout_s: of a connection; the calls are bounded by the Limiter.
     """
 
     def __init__(self, url: str, timeout_s: float) -> None:
-        from redis.asyncio.retry import Retry  # installed only where Redis is used
-        from redis.backoff import NoBackoff
+        from service.queue.connections import Pool  # redis is installed only where it is used
 
-        connection = {
-            "protocol": 2,
-            "max_connections": 1000,
-            "socket_connect_timeout": timeout_s,
-            "retry": Retry(NoBackoff(), 0),  # the Limiter counts elsewhere instead
-            "driver_info": None,
-        }
-        super().__init__(url, {"CONNECTION_POOL_KWARGS": connection})
+        super().__init__(
+            url,
+            {
+                "CONNECTION_POOL_CLASS": f"{Pool.__module__}.{Pool.__name__}",
+                "CONNECTION_POOL_KWARGS": {"socket_connect_timeout": timeout_s},
+            },
+        )
 
     async def aclose(self) -> None:
         await cast("Redis", self._backend.get_client()).aclose(close_connection_pool=True)

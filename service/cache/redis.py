@@ -33,7 +33,7 @@ class RedisStore:
     """See `service.cache.protocol.Store`. A Redis that is away or full is a cache that is off, until it is back.
 
     Args:
-        url: see `service.queue.link.Link`.
+        url: see `service.queue.connections.Pool`.
         prefix: the queue's.
         slots: how many entries there are at most, all gateways together; the same at each of them.
         ttl_s: how long an entry is kept, however often it is asked for.
@@ -52,7 +52,7 @@ class RedisStore:
         pause_s: float = PAUSE_S,
         on_failure: Callable[[], None] = lambda: None,
     ) -> None:
-        self._link = _Link(url, (), timeout_s)
+        self._link = Link(url, timeout_s, name="the cache")
         self._prefix = f"{{{prefix}}}:cache:"
         self._slots = slots
         self._ttl_ms = max(1, round(ttl_s * 1000))
@@ -123,10 +123,3 @@ class RedisStore:
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
         return task
-
-
-class _Link(Link):
-    async def set(self, key: bytes, value: bytes, expire_ms: int) -> None:
-        """Raises Unavailable."""
-        async with self._answering(self._timeout_s), self._turns:
-            await self._redis.set(key, value, px=expire_ms)

@@ -5,20 +5,18 @@ Whatever keeps Redis from answering is Unavailable.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeAlias, cast
 
-from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as TimedOut
 
 from service.errors import Unavailable
 from service.queue import scripts
+from service.queue.connections import Pool
 
 Reply: TypeAlias = "int | bytes | list[Reply] | None"
 Fields: TypeAlias = Mapping[bytes, bytes]
@@ -38,61 +36,22 @@ _STATES = (
 _STATE = re.compile(rf"(?:^|-)(?:{'|'.join(_STATES)})\b")
 
 
-class _Reconnecting(AbstractConnection):
-    """Connects anew when it was reset while it lay in the pool, where redis-py notices only a goodbye.
-
-    What redis-py does instead is to write: uvloop then raises RuntimeError, and asyncio drops the bytes.
-    """
-
-    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
-        if self._writer is not None and self._writer.is_closing():
-            await self.disconnect(nowait=True)
-        await super().send_packed_command(command, check_health)
-
-
-class _Tcp(_Reconnecting, Connection):
-    """redis://"""
-
-
-class _Tls(_Reconnecting, SSLConnection):
-    """rediss://"""
-
-
-class _Unix(_Reconnecting, UnixDomainSocketConnection):
-    """unix://"""
-
-
-_KINDS: dict[type[AbstractConnection], type[AbstractConnection]] = {
-    Connection: _Tcp,
-    SSLConnection: _Tls,
-    UnixDomainSocketConnection: _Unix,
-}
-
-
 class Link:
     """One process's way to one Redis.
 
     Args:
-        url: as redis-py reads it: redis://[[user]:password@]host[:port][/database], rediss://, unix://.
-        keys: KEYS of every script.
+        url: see `service.queue.connections.Pool`.
         timeout_s: the longest that a call takes, from the connection to the last byte of the reply.
+        keys: KEYS of every script.
+        name: of what lies there, for who is told that it is out of reach.
     """
 
-    def __init__(self, url: str, keys: tuple[str, ...], timeout_s: float) -> None:
-        pool = ConnectionPool.from_url(
-            url,
-            protocol=2,
-            max_connections=1000,
-            socket_timeout=None,  # `_answering` bounds the whole of a call instead of each part
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),  # here nobody knows whether repeating is worth the wait
-            driver_info=None,
-        )
-        pool.connection_class = _KINDS[pool.connection_class]
-        self._redis = Redis.from_pool(pool)
+    def __init__(self, url: str, timeout_s: float, *, keys: tuple[str, ...] = (), name: str = "the queue") -> None:
+        self._redis = Redis.from_pool(Pool.from_url(url, socket_connect_timeout=timeout_s))
         self._scripts = {name: self._redis.register_script(scripts.source(name)) for name in scripts.NAMES}
         self._keys = keys
         self._timeout_s = timeout_s
+        self._name = name
         self._turns = asyncio.Semaphore(_CALLS_AT_ONCE)
 
     async def run(self, script: str, *args: bytes | str | int) -> Reply:
@@ -119,6 +78,22 @@ class Link:
         """The values of keys. Raises Unavailable."""
         async with self._answering(self._timeout_s), self._turns:
             return cast("list[bytes | None]", await self._redis.mget(keys))
+
+    async def set(self, key: str | bytes, value: bytes, expire_ms: int) -> None:
+        """Raises Unavailable."""
+        async with self._answering(self._timeout_s), self._turns:
+            await self._redis.set(key, value, px=expire_ms)
+
+    async def first(self, key: str, value: bytes, expire_ms: int) -> bytes:
+        """Set a key unless it has a value; the one that it has then. Raises Unavailable."""
+        async with self._answering(self._timeout_s), self._turns:
+            # In one step, so that of two who come at once one is first, and a value that is there is not gone when it
+            # is read. Redis 7 has one command for it, 6.2 not yet.
+            steps = self._redis.pipeline(transaction=True)
+            steps.set(key, value, px=expire_ms, nx=True)
+            steps.get(key)
+            _, found = await steps.execute()
+            return cast("bytes", found)
 
     async def read(self, stream: str, after: bytes, at_most: int, wait_s: float) -> list[tuple[bytes, Fields]]:
         """Wait for entries that come after one, on a connection of its own. Raises Unavailable.
@@ -149,15 +124,18 @@ class Link:
             async with _patient_timeout(within_s):
                 yield
         except (NotConnected, TimedOut, TimeoutError, OSError) as error:
-            raise _unavailable() from error
+            raise self._unavailable() from error
         except ResponseError as error:
             if not (_STATE.search(str(error)) or error.status_code in _STATES):
                 raise
             if isinstance(error, ReadOnlyError):  # no longer the primary: let the name be looked up again
                 await self._redis.connection_pool.disconnect(inuse_connections=False)
-            raise _unavailable() from error
+            raise self._unavailable() from error
         except RedisError as error:  # a reply that is no Redis's
-            raise _unavailable() from error
+            raise self._unavailable() from error
+
+    def _unavailable(self) -> Unavailable:
+        return Unavailable(f"{self._name} is out of reach; try again later")
 
 
 @asynccontextmanager
@@ -179,7 +157,3 @@ async def _patient_timeout(within_s: float) -> AsyncIterator[None]:
             yield
         finally:
             timer.cancel()
-
-
-def _unavailable() -> Unavailable:
-    return Unavailable("the queue is out of reach; try again later")

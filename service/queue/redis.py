@@ -46,7 +46,6 @@ _BEGINNING = b"0"
 _EXPIRED = Failure(Reason.EXPIRED, "the deadline passed before there was an answer")
 
 _Row = tuple[bytes, int, bytes, int, int, bytes]  # what lease.lua returns for each lease
-_Claim = tuple[bytes, bytes, int]  # entry, id, attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ class RedisQueue:
     it is answered or dead, who admits it again within `result_ttl_s` gets the same outcome.
 
     Args:
-        url: see `service.queue.link.Link`.
+        url: see `service.queue.connections.Pool`.
         prefix: of all keys; queues with different ones know nothing of each other.
         name: unique among all processes of the queue; None: made from host, process and chance.
         capacity: jobs admitted and not finished, by all gateways together.
@@ -88,7 +87,7 @@ class RedisQueue:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._keys = Keys(prefix)
-        self._link = Link(url, self._keys.for_scripts, timeout_s)
+        self._link = Link(url, timeout_s, keys=self._keys.for_scripts)
         self._name = name or f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
         self._capacity = capacity
         self._lease_s = lease_s
@@ -100,7 +99,10 @@ class RedisQueue:
         self._calls: dict[Job, _Call] = {}  # until `result` or `cancel` takes them
         self._outcomes: dict[str, asyncio.Future[Outcome]] = {}  # by caller
         self._errands: set[asyncio.Task[None]] = set()
+        self._leased: dict[str, float] = {}  # entry/attempt of each lease that we know of, and its job's deadline
+        self._missed = False  # whether we may have been granted others
         self._last = _BEGINNING  # entry of the stream of jobs that was the last when this process looked
+        self._more = True  # whether others may wait that came before it
         self._bell: asyncio.Task[list[tuple[bytes, Fields]]] | None = None  # rings when another one comes
 
     async def listen(self) -> None:
@@ -175,19 +177,22 @@ class RedisQueue:
 
     async def lease(self, at_most: int, until: float | None = None) -> Sequence[Lease]:
         pauses = _pauses()
-        claims: list[_Claim] = []
         while True:
             wait_s = self._lease_s / 3  # then look again for jobs whose worker has died
             try:
-                if leases := await self._lease_now(at_most, claims):
+                # None wait: to be told so once more is a way to Redis and back for each job of a calm day.
+                if (asked := self._more) and (leases := await self._lease_now(at_most)):
                     return leases
                 if until is not None:
                     wait_s = min(wait_s, until - self._clock())
-                if wait_s <= 0:
+                if wait_s > 0:
+                    await self._bell_or(wait_s)
+                elif asked:
                     return []
-                await self._bell_or(wait_s)
+                self._more = True
                 pauses = _pauses()
             except Unavailable:
+                self._more = True
                 pause_s = next(pauses)
                 if until is not None and until - self._clock() < pause_s:
                     await asyncio.sleep(max(0.0, until - self._clock()))
@@ -202,19 +207,28 @@ class RedisQueue:
             held = await self._link.run("renew", self._name, *asked)
         except Unavailable:
             return leases
-        return [lease for lease, is_held in zip(leases, cast("list[int]", held), strict=True) if is_held]
+        kept = []
+        for lease, is_held in zip(leases, cast("list[int]", held), strict=True):
+            if is_held:
+                kept.append(lease)
+            else:
+                self._leased.pop(_known(lease), None)
+        return kept
 
     async def finish(self, lease: Lease, outcome: Outcome) -> bool:
         entry, attempt = _entry_and_attempt(lease.fence)
         pauses = _pauses()
-        while True:
-            try:
-                return await self._finish(entry, attempt, lease.job.id, outcome)
-            except Unavailable:
-                pause_s = next(pauses)
-                if self._clock() + pause_s >= lease.job.deadline:
-                    return False
-                await asyncio.sleep(pause_s)
+        try:
+            while True:
+                try:
+                    return await self._finish(entry, attempt, lease.job.id, outcome)
+                except Unavailable:
+                    pause_s = next(pauses)
+                    if self._clock() + pause_s >= lease.job.deadline:
+                        return False
+                    await asyncio.sleep(pause_s)
+        finally:
+            self._leased.pop(_known(lease), None)
 
     async def present(self, ready: bool) -> None:
         with suppress(Unavailable):  # it is soon repeated
@@ -275,32 +289,39 @@ class RedisQueue:
             return Overloaded("queue", self._capacity)
         return NoWorker() if status == b"no worker" else Unavailable("the queue has no room; try again later")
 
-    async def _lease_now(self, at_most: int, claims: list[_Claim]) -> list[Lease]:
-        """Lease what was claimed before, what was abandoned, and what waits, as much of it as there is.
+    async def _lease_now(self, at_most: int) -> list[Lease]:
+        """Lease what was granted before and not heard of, what was abandoned, and what waits, as much as there is.
 
-        Raises Unavailable; `claims` is then what to claim the next time, and otherwise empty.
+        Raises Unavailable.
         """
         asked_at = self._clock()
-        reply = await self._link.run(
-            "lease",
-            self._name,
-            at_most,
-            _ms(self._lease_s),
-            self._max_attempts,
-            encode_outcome(_EXPIRED),
-            encode_outcome(self._exhausted),
-            self._exhausted.detail,
-            self._dead_letters,
-            self._result_ms,
-            _ANSWERS_MS,
-            *(part for claim in claims for part in claim),
-        )
-        self._last, granted = cast("tuple[bytes, list[_Row]]", reply)
-        claims[:] = [(entry, job_id, attempt) for entry, attempt, job_id, *_ in granted]
-        found = await self._link.get([row[-1] for row in granted]) if granted else []
-        claims.clear()
-        leases = (self._lease(row, pixels, asked_at) for row, pixels in zip(granted, found, strict=True))
-        return [lease for lease in leases if lease]
+        self._leased = {known: deadline for known, deadline in self._leased.items() if deadline > asked_at}
+        missed: tuple[int | str, ...] = (1, *self._leased) if self._missed else (0,)
+        try:
+            reply = await self._link.run(
+                "lease",
+                self._name,
+                at_most,
+                _ms(self._lease_s),
+                self._max_attempts,
+                encode_outcome(_EXPIRED),
+                encode_outcome(self._exhausted),
+                self._exhausted.detail,
+                self._dead_letters,
+                self._result_ms,
+                _ANSWERS_MS,
+                *missed,
+            )
+            self._last, more, granted = cast("tuple[bytes, int, list[_Row]]", reply)
+            found = await self._link.get([row[-1] for row in granted]) if granted else []
+        except BaseException:
+            self._missed = True  # what was granted, if anything
+            raise
+        self._more, self._missed = more > 0, False
+        readable = (self._lease(row, pixels, asked_at) for row, pixels in zip(granted, found, strict=True))
+        leases = [lease for lease in readable if lease]
+        self._leased.update({_known(lease): lease.job.deadline for lease in leases})
+        return leases
 
     async def _bell_or(self, wait_s: float) -> None:
         """Wait until a job comes, at most so long. Raises Unavailable.
@@ -361,6 +382,11 @@ def _fence(entry: bytes, attempt: int) -> int:
 
 def _entry_and_attempt(fence: int) -> tuple[str, int]:
     return f"{fence >> 96}-{fence >> 32 & (1 << 64) - 1}", fence & (1 << 32) - 1
+
+
+def _known(lease: Lease) -> str:
+    entry, attempt = _entry_and_attempt(lease.fence)
+    return f"{entry}/{attempt}"
 
 
 def _ms(duration_s: float) -> int:

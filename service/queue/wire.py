@@ -9,6 +9,7 @@ Whoever changes a layout raises VERSION: during a roll-out both are in the queue
 refuses what it cannot read.
 """
 
+import math
 import struct
 from typing import Any
 
@@ -96,7 +97,7 @@ def _unpack(layout: struct.Struct, data: memoryview) -> tuple[tuple[Any, ...], m
 
 def _array(data: memoryview, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     array = np.frombuffer(data, np.uint8)
-    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     if array.size != size:
         raise WireError(f"{array.size} bytes of values where the shape {list(shape)} needs {size}")
     return array.view(dtype).reshape(shape)

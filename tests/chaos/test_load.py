@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 import tiny_model
-from fleet import PICTURES, arriving, ask, asking, caller_of, fleet, judge, until_ready
+from fleet import arriving, ask, asking, caller_of, fleet, judge, scores_of, until_ready
 from redis_server import RedisServer
-from serving import Server, serving
+from serving import Server
 
 pytestmark = pytest.mark.anyio
 
@@ -25,8 +25,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def scores(repository: Path) -> list[float]:
-    with serving(repository) as server:
-        return [server.score(picture).raise_for_status().json()["score"] for picture in PICTURES]
+    return scores_of(repository)
 
 
 async def closed_loop_rate(client: httpx.AsyncClient) -> float:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import pytest
 import tiny_model
-from fleet import PICTURES, ask_all, asking, caller_of, fleet, judge, until_ready
+from fleet import PICTURES, ask_all, asking, caller_of, fleet, judge, scores_of, until_ready
 from proxy import HOST, Fault, Proxy, proxy
 from redis_server import RedisServer
-from serving import Server, serving
+from serving import Server
 from triton_server import install_configs, triton_server
 
 pytestmark = pytest.mark.anyio
@@ -53,8 +53,7 @@ class Stack:
 def stack(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> Iterator[Stack]:
     """One for all faults: what a fault leaves behind would show in the next."""
     repository = install_configs(tiny_model.write(tmp_path_factory.mktemp("model")))
-    with serving(repository) as embedded:
-        scores = [embedded.score(picture).raise_for_status().json()["score"] for picture in PICTURES]
+    scores = scores_of(repository)
     with (
         triton_server(repository) as triton,
         proxy(redis.port, delay_s=DELAY_S) as gateway_to_redis,
@@ -62,7 +61,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> Itera
         proxy(triton.ports[0], delay_s=DELAY_S) as worker_to_triton,
         fleet(repository, redis, redis_timeout_s=TIMEOUT_S, deadline_s=DEADLINE_S) as processes,
     ):
-        gateway = processes.gateway(redis_url=f"redis://{HOST}:{gateway_to_redis.port}/0")
+        gateway = processes.gateway(
+            redis_url=f"redis://{HOST}:{gateway_to_redis.port}/0",
+            anonymous_rate="1000000/second",  # so that limits are counted there, too
+        )
         processes.worker(
             redis_url=f"redis://{HOST}:{worker_to_redis.port}/0",
             triton_url=f"{HOST}:{worker_to_triton.port}",
@@ -81,7 +83,7 @@ async def test_a_bad_network_does_no_harm(stack: Stack, place: str, fault: Fault
     refusals = frozenset({503} if FAULT_S < DEADLINE_S / 2 else {503, 504})
     async with caller_of(stack.gateway) as client:
         await until_ready(client)
-        async with asking(client, 6) as replies:
+        async with asking(client, 6, keyed=True) as replies:
             await asyncio.sleep(1)
             network.impose(fault)
             try:

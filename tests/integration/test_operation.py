@@ -167,6 +167,14 @@ def test_no_model_no_service(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
+def test_a_worker_of_its_own_needs_a_queue_that_others_reach(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CLICV2_REDIS_URL", raising=False)
+    ended = run("worker", "--model-repository", str(repository))
+    assert ended.returncode == 2
+    assert "set CLICV2_REDIS_URL" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_a_model_for_other_preprocessing_is_never_served(tmp_path: Path) -> None:
     ended = run("serve", "--model-repository", str(tiny_model.write(tmp_path, fingerprint="0123456789abcdef")))
     assert ended.returncode == 2

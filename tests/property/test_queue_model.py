@@ -9,7 +9,7 @@ neither waits nor depends on how fast the machine is.
 import asyncio
 import os
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -185,21 +185,20 @@ class QueueMachine(RuleBasedStateMachine):
         self._sweep()
         self._is_leased(worker, leases, self._next(worker, at_most))
 
-    @rule(worker=workers, at_most=st.integers(1, 3), thief=st.none() | workers)
-    def lease_again_as_the_pixels_did_not_come(self, worker: str, at_most: int, thief: str | None) -> None:
-        queue, claims = self.world.ends[worker], list[tuple[bytes, bytes, int]]()
+    @rule(worker=workers, at_most=st.integers(1, 3), thief=st.none() | workers, lost=st.sampled_from(["run", "get"]))
+    def lease_again_as_a_reply_did_not_come(self, worker: str, at_most: int, thief: str | None, lost: str) -> None:
+        """That of the leases, or that of their pixels."""
+        queue = self.world.ends[worker]
         with pytest.MonkeyPatch.context() as broken, suppress(Unavailable):
-            broken.setattr(queue._link, "get", out_of_reach)
-            assert not self._do(queue._lease_now(at_most, claims))
+            broken.setattr(queue._link, lost, losing_the_reply(getattr(queue._link, lost)))
+            assert not self._do(queue._lease_now(at_most))
         self._sweep()
         granted = self._next(worker, at_most)
-        assert [job_id.decode() for _, job_id, _ in claims] == [name for name, _ in granted]
         attempts = [entry.attempt for _, entry in granted]
-        if thief and granted:
+        if thief not in (None, worker) and granted:
             self._run_out(granted[0][0])
             self.lease(thief, 1)
-        leases = self._do(queue._lease_now(at_most, claims))
-        assert not claims
+        leases = self._do(queue._lease_now(at_most))
         self._sweep()
         kept = [
             (name, entry)
@@ -358,8 +357,14 @@ class QueueMachine(RuleBasedStateMachine):
             assert heard.prediction.score == outcome.prediction.score
 
 
-async def out_of_reach(*_: object) -> list[bytes | None]:
-    raise Unavailable("cut")
+def losing_the_reply(call: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
+    """The call reaches Redis, and what Redis says to it does not come back."""
+
+    async def cut(*arguments: object) -> object:
+        await call(*arguments)
+        raise Unavailable("cut")
+
+    return cut
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Both queues as their users hold them, for tests of the queues and of what runs over them."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -11,6 +12,7 @@ import numpy as np
 from redis_server import RedisServer
 
 from clicv2.imaging import Pixels
+from service.errors import Overloaded, Unavailable
 from service.prediction import Prediction
 from service.queue.memory import MemoryQueue
 from service.queue.protocol import Answer, Failure, Job, Outcome, Queue, Reason
@@ -147,3 +149,39 @@ def score(outcome: Outcome) -> float:
 
 def reason(outcome: Outcome) -> Reason | None:
     return outcome.reason if isinstance(outcome, Failure) else None
+
+
+def numbered(value: int, deadline_s: float = 60.0) -> Job:
+    """A job whose pixels spell a number below 65,536."""
+    return new_job(token_hex(8), deadline_s, np.array([[[value >> 8, value & 255, 0]]], np.uint8))
+
+
+def number(job: Job) -> float:
+    high, low, _ = job.pixels[0, 0].tolist()
+    return float(high << 8 | low)
+
+
+async def work(worker: Queue, at_most: int = 8) -> None:
+    """Answer each job with the number that its pixels spell."""
+    async with running(present(worker)):
+        while True:
+            leases = await worker.lease(at_most)
+            await asyncio.sleep(random.uniform(0, 0.01))
+            await asyncio.gather(*(worker.finish(lease, answer(number(lease.job))) for lease in leases))
+
+
+async def present(worker: Queue) -> None:
+    """Say all the time that it is ready."""
+    while True:
+        await worker.present(True)
+        await asyncio.sleep(LEASE_S / 3)
+
+
+async def insist(gateway: Queue, job: Job) -> Outcome:
+    """As a client that comes again while the service cannot take its job."""
+    while True:
+        try:
+            await gateway.admit(job)
+            return await gateway.result(job)
+        except (Unavailable, Overloaded):
+            await asyncio.sleep(0.05)

@@ -50,7 +50,7 @@ class Server:
         return total
 
     def wait_for(self, name: str, value: float, **labels: str) -> None:
-        until = time.monotonic() + 10
+        until = time.monotonic() + 30
         while self.metric(name, **labels) < value:
             assert time.monotonic() < until, f"{name}{labels} never became {value}"
             time.sleep(0.02)

@@ -11,6 +11,21 @@ from service.addresses import Address
 
 Page = bytes | Callable[[asyncio.StreamWriter], Awaitable[None]]
 
+# Answers that are none, or not ones of which it is clear where they end.
+NOT_HTTP: tuple[bytes, ...] = (
+    b"",
+    b"not HTTP at all\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+    b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nhello",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello",
+    b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1_000_000 + b"\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: y\r\n" % n for n in range(20_000)) + b"\r\n",
+    b"HTTP/1.1 302 Found\r\nLocation: http://a\x00.example/\r\nContent-Length: 0\r\n\r\n",
+)  # fmt: skip
+
 
 @dataclass
 class WebHost:

@@ -3,11 +3,11 @@
 -- KEYS  see common.lua
 -- ARGV  worker, how many at most, milliseconds of a lease, most attempts, the outcome EXPIRED, the outcome
 --       DEAD, its detail, most dead letters, milliseconds that a result is kept, milliseconds that an
---       answer waits for its gateway; then, for each lease that this worker was granted and could not use yet:
---       entry, id, attempt
--- Returns the name that the stream gave last, so that a worker which gets too little knows what to wait for,
--- and for each lease {entry, attempt, id, milliseconds to the deadline, milliseconds since the admission, the
--- key of its pixels}.
+--       answer waits for its gateway, 1 if this worker may have been granted leases of which it never heard;
+--       then entry/attempt of each lease that it does know of
+-- Returns the name that the stream gave last, so that a worker which gets too little knows what to wait for;
+-- 1 if others may wait that came before that, else 0; and for each lease {entry, attempt, id, milliseconds to
+-- the deadline, milliseconds since the admission, the key of its pixels}.
 
 local worker, at_most, lease_ms, max_attempts = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local expired, dead, detail, letters = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
@@ -23,18 +23,26 @@ end
 
 sweep(now, expired, answers_ms)
 
-for i = 11, #ARGV, 3 do
-  local attempt = tonumber(ARGV[i + 2])
-  -- Else the lease ran out in between, and somebody has reclaimed the job.
-  if attempt_of(ARGV[i], worker) == attempt then
-    redis.call('XCLAIM', JOBS, GROUP, worker, 0, ARGV[i], 'JUSTID')  -- renews it, or it might be reclaimed below
-    lease(ARGV[i], attempt, ARGV[i + 1])
+local function id_of(entry)
+  local found = redis.call('XRANGE', JOBS, entry, entry)[1]
+  return found and field(found[2], 'id')
+end
+
+-- A reply that was lost is no attempt: nobody has begun those jobs.
+if ARGV[11] == '1' then
+  local known = {}
+  for i = 12, #ARGV do known[ARGV[i]] = true end
+  for _, pending in ipairs(redis.pcall('XPENDING', JOBS, GROUP, '-', '+', 1000, worker)) do
+    local entry = pending[1]
+    if not known[entry .. '/' .. pending[4]] and #leases < at_most then
+      redis.call('XCLAIM', JOBS, GROUP, worker, 0, entry, 'JUSTID')  -- renews it, or it might be reclaimed below
+      lease(entry, pending[4], id_of(entry))
+    end
   end
 end
 
 local function reclaim(entry, attempts)
-  local found = redis.call('XRANGE', JOBS, entry, entry)[1]
-  local id = found and field(found[2], 'id')
+  local id = id_of(entry)
   if not is_wanted(entry, id) then
     remove(entry)
   elseif attempts >= max_attempts then
@@ -64,4 +72,6 @@ if #leases < at_most then
   end
 end
 
-return {field(redis.call('XINFO', 'STREAM', JOBS), 'last-generated-id'), leases}
+local last = field(redis.call('XINFO', 'STREAM', JOBS), 'last-generated-id')
+local delivered = field(redis.call('XINFO', 'GROUPS', JOBS)[1], 'last-delivered-id')
+return {last, delivered == last and 0 or 1, leases}

@@ -107,8 +107,21 @@ async def test_a_ledger_in_redis(redis: RedisServer) -> None:
 
 async def test_a_ledger_out_of_reach() -> None:
     ledger = RedisLedger("redis://127.0.0.1:1/0", prefix="", ttl_s=60, timeout_s=1)
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match="what remembers Idempotency-Keys is out of reach"):
         await ledger.first("a", "x")
+    await ledger.close()
+
+
+async def test_a_ledger_without_room(redis: RedisServer) -> None:
+    """What it does not remember, it does not let pass."""
+    ledger = redis_ledger(redis)
+    redis.client.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(Unavailable):
+            await ledger.first("full", "x")
+    finally:
+        redis.client.config_set("maxmemory", "0")
+    assert await ledger.first("full", "y") == "y"
     await ledger.close()
 
 
