@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
-CODE := clicv2 service training tests bench docs docker
+CODE := clicv2 service training client tests bench docs docker
 
 .PHONY: help redis-server chromium serve test test-compose chaos lint format schema bench clean
 help: ## Show this list
@@ -62,6 +62,6 @@ $(VENV)/.serve: pyproject.toml | $(VENV)/bin/python
 	$(PIP) -e '.[serve]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(PIP) -e '.[dev]'
+$(VENV)/.dev: pyproject.toml client/pyproject.toml | $(VENV)/bin/python
+	$(PIP) -e '.[dev]' -e client
 	@touch $@ $(VENV)/.serve

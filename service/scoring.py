@@ -107,16 +107,16 @@ class Scorer:
 
         Args:
             version: of the model, from which alone an answer is wanted.
-            naming: gives the job its id; None: it gets a new one, unless the result is known or another request
-                has a job for the picture.
+            naming: gives the job its id, and the answer, also if the result is known already; None: it gets a new
+                one, unless another request has a job for the picture.
             use: what the caller allows of what is kept.
 
         Raises ImageError, Overloaded, Unavailable, DeadlineExceeded, InferenceFailed, UnknownModel, KeyReused.
         """
-        if self._results is None or naming:  # a job of this name must there be, for who asks again
+        if self._results is None:
             scored = await self._job(_Until(deadline), data, None, preview_side, naming)
         else:
-            scored = await self._kept_or_job(self._results, data, deadline, preview_side, version, use)
+            scored = await self._kept_or_job(self._results, data, deadline, preview_side, version, naming, use)
         # Only now: which version serves is known for certain of an answer alone, and may change at any time.
         if version not in (None, scored.manifest.version):
             manifest = scored.manifest
@@ -132,10 +132,12 @@ class Scorer:
         deadline: float,
         preview_side: int | None,
         version: int | None,
+        naming: Naming | None,
         use: CacheUse,
     ) -> Scored:
         started = self._clock()
         content = await digest(data)
+        name = await naming(content) if naming else None
         manifest = self._catalog.current
         if use.find and version in (None, manifest.version):
             kept = await results.find(content, manifest)
@@ -143,9 +145,13 @@ class Scorer:
                 self._metrics.looked_up("hit")
                 known = Known(**asdict(kept.facts), sha256=content, preview=None)
                 took_s = self._clock() - started
-                found = Scored(token_hex(16), manifest, known, kept.prediction, 0.0, took_s, 0.0, "hit")
+                found = Scored(name or token_hex(16), manifest, known, kept.prediction, 0.0, took_s, 0.0, "hit")
                 return await self._with_preview(found, data, deadline, preview_side)
-        work = partial(self._job, data=data, content=content, preview_side=preview_side, naming=None, keep=use.keep)
+        work = partial(self._job, data=data, content=content, preview_side=preview_side, keep=use.keep)
+        if name:  # for who asks again, a job must have this name: it is shared with nobody else
+            scored = await work(_Until(deadline), naming=_always(name))
+            self._metrics.looked_up("miss")
+            return replace(scored, cache="miss")
         scored, shared = await self._flights.share(content, deadline, work)
         self._metrics.looked_up("shared" if shared else "miss")
         if not shared:
@@ -170,7 +176,7 @@ class Scorer:
         data: bytes,
         content: str | None,
         preview_side: int | None,
-        naming: Naming | None,
+        naming: Naming | None = None,
         keep: bool = True,
     ) -> Scored:
         """Score it by a job of its own."""
@@ -228,3 +234,10 @@ class Scorer:
             self.answered_at = self._clock()
             return job.id, outcome
         raise _ERRORS[outcome.reason](outcome.detail)
+
+
+def _always(name: str) -> Naming:
+    async def naming(_: str) -> str:
+        return name
+
+    return naming

@@ -58,6 +58,26 @@ async def test_a_picture_that_was_scored_before(catalog: Catalog, scripted: Scri
         assert looked_up("clicv2_jobs_admitted_total") == 2
 
 
+async def test_a_key_and_what_is_kept(catalog: Catalog, scripted: ScriptedBackend) -> None:
+    """Who asks with a key is spared the work, too; its name for the answer stays its own, and a key one picture's."""
+    async with application(catalog, scripted) as (service, client):
+        first = await post(client, Idempotency_Key="a")
+        again = await post(client, Idempotency_Key="a")
+        other = await post(client, Idempotency_Key="b")
+        without = await post(client)
+        assert [answer.json()["cache"] for answer in (first, again, other, without)] == ["miss", "hit", "hit", "hit"]
+        assert first.json()["id"] == again.json()["id"]
+        assert len({answer.json()["id"] for answer in (first, other, without)}) == 3
+        refused = await post(client, OTHER, Idempotency_Key="a")
+        assert refused.json()["type"].endswith(":idempotency-key-reused")
+        await post(client, OTHER)
+        # Also where the other picture's result is known.
+        assert (await post(client, OTHER, Idempotency_Key="a")).json()["type"] == refused.json()["type"]
+        assert len(scripted.calls) == 2
+        looked_up = service.metrics.registry.get_sample_value
+        assert looked_up("clicv2_cache_lookups_total", {"result": "miss"}) == 2
+
+
 @pytest.mark.parametrize("query", ["?heatmap=grid", "?heatmap=png&colormap=magma", "?heatmap=overlay&opacity=0.3"])
 @pytest.mark.parametrize("accept", ["application/json", "image/png"])
 async def test_every_form_comes_of_one_result(
