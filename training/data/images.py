@@ -4,10 +4,7 @@ A tar shard is indexed once (name, offset, size of each member) and read at thos
 nothing is unpacked and any image can be reached at random.
 """
 
-import os
-import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,29 +14,10 @@ from torch.utils.data import Dataset, Sampler
 
 from clicv2.errors import ImageError
 from clicv2.imaging import decode, to_model_input
+from clicv2.sources import SHARD, SUFFIXES, ImageSource, members, walk
 from clicv2.spec import PreprocessSpec
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-
-
-@dataclass(frozen=True, slots=True)
-class ImageSource:
-    """Where an image's bytes lie.
-
-    Attributes:
-        name: path inside its folder or shard.
-        file: the file, or the shard that holds it.
-        offset, size: of the bytes within `file`.
-    """
-
-    name: str
-    file: Path
-    offset: int
-    size: int
-
-    def read(self) -> bytes:
-        with self.file.open("rb") as stream:
-            return os.pread(stream.fileno(), self.size, self.offset)
+__all__ = ["ImageDataset", "ImageSource", "ResumableSampler", "find_images"]
 
 
 def find_images(paths: Sequence[Path]) -> list[ImageSource]:
@@ -51,23 +29,16 @@ def find_images(paths: Sequence[Path]) -> list[ImageSource]:
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(f"no such images: {path}")
-        files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
+        files = sorted(f for f in walk(path) if f.is_file()) if path.is_dir() else [path]
         for file in files:
-            if file.suffix.lower() == ".tar":
-                found.extend(_members(file))
+            if file.suffix.lower() == SHARD:
+                found.extend(members(file))
             elif file.suffix.lower() in SUFFIXES:
                 name = file.relative_to(path).as_posix() if path.is_dir() else file.name
                 found.append(ImageSource(name, file, 0, file.stat().st_size))
     if not found:
         raise FileNotFoundError(f"no images ({', '.join(sorted(SUFFIXES))}, or .tar) in {[str(p) for p in paths]}")
     return found
-
-
-def _members(shard: Path) -> Iterator[ImageSource]:
-    with tarfile.open(shard, "r:") as tar:
-        for member in tar:
-            if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
-                yield ImageSource(member.name.removeprefix("./"), shard, member.offset_data, member.size)
 
 
 class ImageDataset(Dataset[Tensor]):

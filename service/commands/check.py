@@ -1,0 +1,66 @@
+"""`clicv2 check`: whether this installation, and what it is configured to use, is in order."""
+
+import asyncio
+import logging
+import sys
+
+import typer
+from pydantic import ValidationError
+
+from service.commands.checks import Check, Wrong, checks
+from service.settings import Settings
+
+_NOTHING: dict[str, object] = {}
+
+
+def check() -> None:
+    """Try everything that the service would use here as it is configured, one line each, with what to do where
+    something is wrong; the exit status is 1 then. It scores a picture of its own, changes nothing, and may be run
+    beside a service that is at work.
+
+    \b
+    clicv2 check
+    CLICV2_REDIS_URL=redis://queue CLICV2_TRITON_URL=triton:8001 clicv2 check
+    """
+    settings = _settings()
+    logging.disable()  # the lines below say it all
+    try:
+        wrong = settings is None or not asyncio.run(_all(checks(settings)))
+    finally:
+        logging.disable(logging.NOTSET)
+    raise typer.Exit(1 if wrong else 0)
+
+
+async def _all(wanted: list[Check]) -> bool:
+    fine = True
+    for each in wanted:
+        try:
+            _tell("ok", each.name, await each.look())
+        except Wrong as wrong:
+            fine = False
+            _tell("problem", each.name, str(wrong))
+    return fine
+
+
+def _settings() -> Settings | None:
+    """None if they make no sense, which has been told then."""
+    try:
+        settings = Settings(**_NOTHING)  # type: ignore[arg-type]  # all comes from the environment
+    except ValidationError as error:
+        for each in error.errors(include_url=False, include_input=False):
+            name = "_".join(map(str, each["loc"])).upper()
+            _tell(
+                "problem",
+                "settings",
+                f"{name if name in ('HOST', 'PORT') else f'CLICV2_{name}'}: {each['msg']}. Put it right",
+            )
+        return None
+    queue = "gateways and workers over Redis" if settings.redis_url else "gateway and worker in one process"
+    model = "Triton" if settings.triton_url else "ONNX Runtime"
+    _tell("ok", "settings", f"{queue}, {model}, {settings.threads} threads; Python {sys.version.split()[0]}")
+    return settings
+
+
+def _tell(verdict: str, name: str, what: str) -> None:
+    colour = typer.colors.GREEN if verdict == "ok" else typer.colors.RED
+    typer.echo(f"{typer.style(f'{verdict:<8}', fg=colour)}{name:<13}{' '.join(what.split())}")

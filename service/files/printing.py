@@ -1,0 +1,40 @@
+"""Rows on the standard output, each as soon as it is there."""
+
+import sys
+from collections.abc import Iterator
+
+from service.files.rows import Columns, Row
+from service.files.score_file import LineFormat, head, line
+
+
+class Printed:
+    """See `service.files.outputs.Output`: nothing was there before, and nothing is left to do at the end."""
+
+    def __init__(self, form: LineFormat | None, wanted: Columns) -> None:
+        """Args: form: None: a table for people."""
+        self.place = None
+        self._form = form
+        self._columns = wanted
+
+    def prior(self) -> Iterator[Row]:
+        if self._form:
+            _print(head(self._form, self._columns))
+        return iter(())
+
+    def write(self, row: Row) -> None:
+        """Raises BrokenPipeError when nobody reads any more."""
+        _print(line(row, self._form, self._columns) if self._form else table_line(row))
+
+    def finish(self) -> None:
+        pass
+
+
+def table_line(row: Row) -> bytes:
+    if row.score is None:
+        return f"{'error':>8}  {row.path}: {row.error}\n".encode()
+    return f"{row.score:8.4f}  {row.path}\n".encode()
+
+
+def _print(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()

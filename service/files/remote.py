@@ -1,0 +1,90 @@
+"""Scores files by asking a service, through its client."""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from service.files.errors import Missing, ServerFailed
+from service.files.finding import Picture
+from service.files.heatmaps import SIDE, Heatmaps
+from service.files.names import as_text, one_line
+from service.files.pipeline import PictureError
+from service.files.rows import Row
+from service.files.score_file import Making
+
+if TYPE_CHECKING:
+    from clicv2_client import Complexity
+
+# Nobody sits in front of a single picture, so a service that has too much to do is waited for.
+_PATIENCE_S = 60.0
+
+
+class RemoteScorer:
+    """See `service.files.pipeline.Scorer`. Close it, or use it as a context manager."""
+
+    def __init__(self, url: str, model: str, max_bytes: int, heatmaps: Heatmaps | None = None) -> None:
+        """Ask which model answers. Raises Missing, ServerFailed, ValueError for a URL that is none.
+
+        Args:
+            model: its name.
+            max_bytes: of a file that is sent.
+        """
+        try:
+            from clicv2_client import Clicv2Error, Client
+        except ImportError:
+            raise Missing("clicv2-client", "--server", None) from None
+        self._client = Client(url, timeout_s=_PATIENCE_S)
+        self._max_bytes = max_bytes
+        self._heatmaps = heatmaps
+        try:
+            found = self._client.model(model, timeout_s=_PATIENCE_S / 6)
+        except Clicv2Error as error:
+            self._client.close()
+            raise ServerFailed(f"{url}: {one_line(error)}") from error
+        folder = heatmaps.folder if heatmaps else None
+        self.making = Making.by(one_line(found.name), found.version, found.sha256, folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._client.close()
+
+    def row(self, picture: Picture) -> Row:
+        from clicv2_client import Rendering
+
+        data = picture.source.read(self._max_bytes)
+        answer = self._ask(data)
+        model = f"{one_line(answer.model.name)}:{answer.model.version}"
+        if model != self.making.model:
+            raise ServerFailed(f"the server answers by {model} now, and no longer by {self.making.model}")
+        place = None
+        if self._heatmaps:
+            if not isinstance(answer.heatmap, Rendering):
+                raise ServerFailed("the server makes no overlays")
+            place = self._heatmaps.save(picture.path, answer.heatmap.data)
+        return Row(
+            path=picture.path,
+            score=answer.score,
+            percentile=answer.percentile,
+            entropy=answer.entropy,
+            width=answer.image.width,
+            height=answer.image.height,
+            format=one_line(answer.image.format),
+            bytes=len(data),
+            sha256=one_line(answer.image.sha256),
+            model=self.making.model,
+            model_sha256=self.making.model_sha256,
+            heatmap=as_text(str(place)) if place else None,
+        )
+
+    def _ask(self, data: bytes) -> "Complexity":
+        from clicv2_client import Clicv2Error, errors
+
+        try:
+            if self._heatmaps:
+                return self._client.score(data, heatmap="overlay", heatmap_size=SIDE)
+            return self._client.score(data)
+        except (errors.BadPicture, errors.InferenceFailed, errors.DeadlineExceeded) as error:
+            raise PictureError(str(error)) from error
+        except Clicv2Error as error:  # the next picture would fare no better
+            raise ServerFailed(f"the server has no answers: {one_line(error)}") from error
