@@ -20,26 +20,21 @@ from typing import TYPE_CHECKING, Protocol
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from clicv2 import contract
-from service import keys
+from service import choices, keys
 from service.allowance import Allowance
+from service.answering import Answering
 from service.backend.protocol import Backend
-from service.batcher import BatchLimits
-from service.cache.memory import MemoryStore
-from service.cache.protocol import Store
-from service.cache.results import ResultCache, entry_bytes
+from service.cache.results import ResultCache
 from service.catalog import Catalog
 from service.door import Door
 from service.health import Readiness, Supervisor
 from service.idempotency import Idempotency
+from service.jobs.parts import Jobs
+from service.jobs.runner import Runner
 from service.keys import KeyFile
-from service.ledger.memory import MemoryLedger
-from service.ledger.protocol import Ledger
-from service.limits import Limiter, RedisCounts
 from service.metrics import Metrics
-from service.queue.memory import MemoryQueue
 from service.queue.protocol import Queue
-from service.routes import batch, compare, complexity, document, models, operations, page, problem_pages, problems
+from service.routes import batch, compare, complexity, document, jobs, models, operations, page, problem_pages, problems
 from service.routes.access import Access
 from service.routes.edge import Edge
 from service.routes.headers import SecurityHeaders, with_cors
@@ -102,18 +97,18 @@ class Workplace:
 def build(settings: Settings) -> Service:
     """A gateway over Redis if the settings name one, else the embedded service. Raises ContractError."""
     if settings.redis_url:
-        return assemble(settings, _catalog(settings), _redis_queue(settings, settings.redis_url), None)
-    return assemble(settings, _catalog(settings), _memory_queue(settings), _backend(settings))
+        return assemble(settings, choices.catalog(settings), choices.redis_queue(settings, settings.redis_url), None)
+    return assemble(settings, choices.catalog(settings), choices.memory_queue(settings), choices.backend(settings))
 
 
 def build_worker(settings: Settings) -> Workplace:
     """A worker that leases from Redis. Raises ContractError, or ValueError when the settings name no Redis."""
     if not settings.redis_url:
         raise ValueError("a worker of its own needs a queue that others reach: set CLICV2_REDIS_URL")
-    queue = _redis_queue(settings, settings.redis_url)
-    backend, metrics = _backend(settings), Metrics()
+    queue = choices.redis_queue(settings, settings.redis_url)
+    backend, metrics = choices.backend(settings), Metrics()
     metrics.serves(backend.manifest)
-    worker = _worker(settings, queue, backend, metrics)
+    worker = choices.worker(settings, queue, backend, metrics)
     return Workplace(settings, backend, queue, metrics, worker, Supervisor(worker.run, _end_process))
 
 
@@ -122,8 +117,8 @@ def assemble(settings: Settings, catalog: Catalog, queue: Queue, backend: Backen
     metrics = Metrics()
     metrics.serves(catalog.current)
     pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="decode")
-    worker = _worker(settings, queue, backend, metrics) if backend else None
-    results = _results(settings, catalog, metrics)
+    worker = choices.worker(settings, queue, backend, metrics) if backend else None
+    results = choices.results(settings, catalog, metrics)
 
     async def run() -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -151,17 +146,20 @@ def create_app(service: Service) -> FastAPI:
 
     guards = keys.wanted(settings.auth, settings.host)
     known = KeyFile(settings.keys_file, time.monotonic, service.metrics.keys_unusable) if guards else None
-    limiter = _limiter(settings, service.metrics)
-    ledger = _ledger(settings)
-    fetcher = _fetcher(settings, service.metrics) if settings.url_input else None
+    limiter = choices.limiter(settings, service.metrics)
+    ledger = choices.ledger(settings)
+    fetcher = choices.fetcher(settings, service.metrics) if settings.url_input else None
+    for_later = _jobs(service, fetcher, guarded=known is not None)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as after:
             await after.enter_async_context(service.running())
-            for each in (limiter, ledger, fetcher):
+            for each in (limiter, ledger, fetcher, for_later.webhooks):
                 if each:
                     after.push_async_callback(each.close)
+            # Entered last, so left first: what it drives is released while all that this takes is still there.
+            await after.enter_async_context(_running(Supervisor(for_later.runner.run, _end_process), for_later.store))
             yield
 
     app = FastAPIOffline(  # FastAPI whose /docs needs no internet
@@ -190,6 +188,7 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(complexity.routes(parts))
     app.include_router(batch.routes(parts))
     app.include_router(compare.routes(parts))
+    app.include_router(jobs.routes(parts, for_later))
     app.include_router(models.routes(service.catalog))
     app.include_router(operations.routes(service.supervisor, readiness, service.queue, service.metrics))
     app.include_router(problem_pages.routes())
@@ -250,113 +249,24 @@ async def _running(supervisor: Supervisor, *used: _Closable | None) -> AsyncIter
                 await watching
 
 
-def _worker(settings: Settings, queue: Queue, backend: Backend, metrics: Metrics) -> Worker:
-    limits = BatchLimits(settings.max_batch_size, settings.max_batch_delay_s, backend.slots)
-    return Worker(queue, backend, metrics, limits, renew_every_s=settings.lease_s / 3)
-
-
-def _catalog(settings: Settings) -> Catalog:
-    return Catalog(settings.model_repository / settings.model, settings.model_version)
-
-
-def _results(settings: Settings, catalog: Catalog, metrics: Metrics) -> ResultCache | None:
-    if not settings.cache_bytes:
-        return None
-    if settings.redis_url:
-        return ResultCache(_redis_store(settings, settings.redis_url, catalog, metrics))
-    return ResultCache(MemoryStore(max_bytes=settings.cache_bytes, ttl_s=settings.cache_ttl_s))
-
-
-# What is imported below is installed only where it is used: see the extras in pyproject.toml.
-
-
-def _backend(settings: Settings) -> Backend:
-    model = settings.model_repository / settings.model
-    if settings.triton_url:
-        from service.backend.triton import TritonBackend
-
-        return TritonBackend(
-            settings.triton_url,
-            model,
-            version=settings.model_version,
-            calls=settings.triton_calls,
-            timeout_s=settings.backend_timeout_s,
-            stall_s=settings.backend_stall_s,
-            sharing=settings.triton_shared_memory,
-        )
-    from service.backend.onnx import OnnxBackend
-
-    return OnnxBackend(contract.open_version(model, settings.model_version), settings.threads)
-
-
-def _memory_queue(settings: Settings) -> MemoryQueue:
-    return MemoryQueue(
-        capacity=settings.max_in_flight,
-        lease_s=settings.lease_s,
-        max_attempts=settings.max_attempts,
-        clock=time.monotonic,
+def _jobs(service: Service, fetcher: "Fetcher | None", *, guarded: bool) -> Jobs:
+    settings = service.settings
+    limits = choices.job_limits(settings)
+    store = choices.job_store(settings, limits)
+    webhooks = choices.webhooks(settings, settings.webhook_secret) if settings.webhook_secret else None
+    runner = Runner(
+        store,
+        Answering(service.scorer, service.pool, service.metrics),
+        service.door,
+        service.metrics,
+        limits,
+        problems.problem_document,
+        crowd=max(1, settings.max_in_flight // 2),
+        deadline_s=settings.deadline_s,
+        fetch=fetcher.fetch if fetcher else None,
+        webhooks=webhooks,
     )
-
-
-def _limiter(settings: Settings, metrics: Metrics) -> Limiter:
-    return Limiter(
-        RedisCounts(settings.redis_url, settings.redis_timeout_s) if settings.redis_url else None,
-        prefix=settings.queue_name,
-        timeout_s=settings.redis_timeout_s,
-        on_lost=metrics.counted_alone,
-        on_exceeded=metrics.refused,
-    )
-
-
-def _ledger(settings: Settings) -> Ledger:
-    if not settings.redis_url:
-        return MemoryLedger(capacity=100_000, ttl_s=settings.idempotency_ttl_s, clock=time.monotonic)
-    from service.ledger.redis import RedisLedger
-
-    return RedisLedger(
-        settings.redis_url,
-        prefix=f"{{{settings.queue_name}}}:key:",
-        ttl_s=settings.idempotency_ttl_s,
-        timeout_s=settings.redis_timeout_s,
-    )
-
-
-def _redis_store(settings: Settings, url: str, catalog: Catalog, metrics: Metrics) -> Store:
-    from service.cache.redis import OVERHEAD_BYTES, RedisStore
-
-    return RedisStore(
-        url,
-        prefix=settings.queue_name,
-        slots=max(1, settings.cache_bytes // (entry_bytes(catalog.current) + OVERHEAD_BYTES)),
-        ttl_s=settings.cache_ttl_s,
-        timeout_s=settings.redis_timeout_s,
-        on_failure=metrics.cache_failed,
-    )
-
-
-def _redis_queue(settings: Settings, url: str) -> Queue:
-    from service.queue.redis import RedisQueue
-
-    return RedisQueue(
-        url,
-        prefix=settings.queue_name,
-        capacity=settings.queue_capacity,
-        lease_s=settings.lease_s,
-        max_attempts=settings.max_attempts,
-        result_ttl_s=settings.result_ttl_s,
-        dead_letters=settings.dead_letters,
-        timeout_s=settings.redis_timeout_s,
-    )
-
-
-def _fetcher(settings: Settings, metrics: Metrics) -> "Fetcher":
-    from service.addresses import public_except
-    from service.fetch import Fetcher
-    from service.outbound import Outbound, SystemResolver  # takes 0.3 s to import
-
-    allowed = public_except(settings.url_denied_networks)
-    outbound = Outbound(SystemResolver(), allowed=allowed, ports=frozenset(settings.url_ports))
-    return Fetcher(outbound, limit=settings.max_upload_bytes, capacity=settings.max_fetches, observe=metrics.fetched)
+    return Jobs(store, runner, limits, guarded, webhooks)
 
 
 _end_process = partial(signal.raise_signal, signal.SIGTERM)

@@ -137,6 +137,69 @@ class Settings(BaseSettings):
     )
     bulk_max_compared: int = Field(8, ge=2, description="Pictures in a comparison: 28 pairs, each with a map.")
 
+    job_max_items: Count = Field(
+        1000, description="Pictures in a job. Its uploads and results are held, its answers come by page."
+    )
+    job_max_bytes: Count = Field(
+        128 << 20,
+        description="Bytes of a job's body, as sent and, in an archive, as decompressed. A zip is held whole.",
+    )
+    job_upload_s: Seconds = Field(
+        300.0, description="From a job's first byte to its last: 128 MiB take as long at 3.6 Mbit/s."
+    )
+    job_uploads: Count = Field(
+        4, description="Bodies of jobs on their way at once; more are shed with 429. Each may hold a zip."
+    )
+    job_ttl_s: Seconds = Field(
+        3600.0,
+        description="How long an ended job and its results are known; one that has not ended after as long ends as "
+        "`expired`. An hour: whoever waits for it comes soon, and all share CLICV2_JOBS_HELD_BYTES.",
+    )
+    jobs_open: Count = Field(
+        64, description="Jobs that have not ended, of all gateways together; more are shed with 429."
+    )
+    jobs_held_bytes: Count = Field(
+        256 << 20,
+        description="Pictures that wait and results that are kept, of all jobs together, in memory or as part of "
+        "Redis's `maxmemory`; what is over it is shed with 429. Each picture is counted with room for its result.",
+    )
+    job_lease_s: Seconds = Field(
+        5.0,
+        description="A gateway's right to drive a job, renewed at a third of it: another one goes on with a dead "
+        "gateway's jobs within 6 s. Nobody waits for a job as for a picture, so a slow moment need not move it.",
+    )
+    jobs_driven: Count = Field(2, description="Jobs that a gateway drives at once: a short one passes a long one.")
+    job_lanes: Count = Field(
+        2,
+        description="Pictures of one job inside at once: with two jobs four, which a caller who waits has before him "
+        "in the queue at most. One while the gateway is more than half full.",
+    )
+    job_slice_s: Seconds = Field(
+        10.0, description="After so long a job gives way to one that nobody drives, and comes after the others again."
+    )
+    job_max_page: Count = Field(256, description="Results in an answer; with maps at most 67 MB of JSON.")
+    event_streams: Count = Field(
+        64,
+        description="Streams of jobs' events at once in this process; more are shed with 429. Each asks Redis "
+        "twice a second.",
+    )
+    event_heartbeat_s: Seconds = Field(
+        15.0,
+        description="A stream that has nothing to say sends a comment: proxies close what is silent for 30 to 60 s.",
+    )
+    webhook_secret: str | None = Field(
+        None,
+        repr=False,
+        description="`whsec_` and 24 to 64 random bytes in base64, with which webhooks are signed (Standard Webhooks). "
+        "None: none are sent, for nobody could tell them from a stranger's.",
+    )
+    webhook_timeout_s: Seconds = Field(
+        15.0, description="Longest wait for a webhook's receiver: what Standard Webhooks has at least."
+    )
+    webhook_attempts: Count = Field(
+        6, description="Deliveries of a webhook until it has failed: with pauses of 5 s to 15 minutes, half an hour."
+    )
+
     max_in_flight: Count = Field(
         128,
         description="Pictures between a complete upload and its answer in this process; more are shed with 429. At 100 "

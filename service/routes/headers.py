@@ -31,7 +31,7 @@ _EXPOSED = (
 )  # fmt: skip
 _ACCEPTED = (
     "Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "If-None-Match", "Cache-Control", "X-Request-ID",
-    "X-Request-Timeout",
+    "X-Request-Timeout", "Last-Event-ID",
 )  # fmt: skip
 
 _Headers = list[tuple[bytes, bytes]]

@@ -100,8 +100,7 @@ def test_every_problem_is_shown_by_some_operation() -> None:
     beyond = {"method-not-allowed", "malformed-request", "headers-too-large", "headers-timeout"}  # of no operation
     items = {"bad-entry"}  # of a batch's pictures, never of the batch
     seen = {slug for _, media_type, content in contents() if "problem" in media_type for slug in content["examples"]}
-    jobs = set() if "/v1/jobs" in SCHEMA["paths"] else {"unknown-job", "webhooks-disabled"}
-    assert {kind.slug for kind in problems.kinds()} - seen == beyond | items | jobs
+    assert {kind.slug for kind in problems.kinds()} - seen == beyond | items
 
 
 def test_problems_share_one_schema() -> None:

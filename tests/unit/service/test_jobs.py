@@ -1,0 +1,600 @@
+"""/v1/jobs over both stores."""
+
+import asyncio
+import base64
+import gzip
+import json
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from secrets import token_hex
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fetching import PUBLIC, passes_for_public
+from jobs import LEASE_S, Gateway, Stores, gateway, job_limits
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+from queues import eventually
+from redis_server import RedisServer, redis_server
+from scripted import ScriptedBackend
+from uploads import GZIP, TAR, ZIP, flat, form, slug, tarred, zipped
+from web_host import FakeDns, answer, web_host
+
+from service import keys
+from service.allowance import Allowance
+from service.catalog import Catalog
+from service.errors import FetchFailed
+from service.jobs.protocol import JobLimits
+from service.jobs.webhook import Signer, WebhookLimits, Webhooks
+from service.keys import KeyFile
+from service.limits import Limiter
+from service.outbound import Outbound
+from service.routes import job_examples
+from service.routes.access import Access
+from service.schemas import JobEvent
+
+pytestmark = pytest.mark.anyio
+
+LIMITS = job_limits(lease_s=LEASE_S, poll_s=0.1)
+PICTURES = {f"{mark}.png": flat(mark) for mark in (10, 50, 100, 150, 200)}
+SCORES = {name: pytest.approx(int(name.split(".")[0]) / 250, abs=1e-6) for name in PICTURES}
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "redis"])
+def stores(request: pytest.FixtureRequest) -> Stores:
+    server = request.getfixturevalue("redis") if request.param == "redis" else None
+    return Stores(server, f"test-{token_hex(4)}")
+
+
+@asynccontextmanager
+async def one(
+    stores: Stores, catalog: Catalog, backend: ScriptedBackend, limits: JobLimits = LIMITS, **options: object
+) -> AsyncIterator[Gateway]:
+    store = stores.make(limits)
+    try:
+        async with gateway(catalog, backend, store, limits=limits, **options) as running:  # type: ignore[arg-type]
+            yield running
+    finally:
+        await store.close()
+
+
+async def send(
+    running: Gateway, files: Mapping[str, bytes] = PICTURES, headers: Mapping[str, str] | None = None, **query: str
+) -> httpx.Response:
+    return await running.client.post("/v1/jobs", files=form(files), headers=headers, params=query)
+
+
+async def location(running: Gateway, files: Mapping[str, bytes] = PICTURES, **query: str) -> str:
+    accepted = await send(running, files, **query)
+    assert accepted.status_code == 202, accepted.text
+    return accepted.headers["location"]
+
+
+def problem(response: httpx.Response) -> tuple[int, str]:
+    assert response.headers["content-type"] == "application/problem+json", response.text
+    return response.status_code, slug(response.json())
+
+
+def ends(document: Mapping[str, object]) -> dict[str, object]:
+    """By name: the score or the problem."""
+    items = document["results"]
+    assert isinstance(items, list)
+    return {item["name"]: item["result"]["score"] if "result" in item else slug(item["problem"]) for item in items}
+
+
+def events(text: str) -> list[tuple[str | None, str | None, dict[str, object]]]:
+    """Id, kind and data of each."""
+    found = []
+    for block in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        if fields:
+            found.append((fields.get("id"), fields.get("event"), json.loads(fields["data"])))
+    return found
+
+
+async def test_a_form(stores: Stores, catalog: Catalog, scripted: ScriptedBackend) -> None:
+    async with one(stores, catalog, scripted) as running:
+        accepted = await send(running)
+        begun = accepted.json()
+        assert accepted.status_code == 202
+        assert accepted.headers["location"] == f"/v1/jobs/{begun['id']}"
+        assert begun["counts"]["items"] == 5
+        assert begun["durable"] is (stores.redis is not None)
+        done = await running.until_done(accepted.headers["location"])
+        assert ends(done) == SCORES
+        assert done["counts"] == {"items": 5, "scored": 5, "failed": 0, "left": 0}
+        assert sorted(item["index"] for item in done["results"]) == [0, 1, 2, 3, 4]
+        assert done["page"] == {"offset": 0}
+        assert running.service.door.in_flight == 0
+        assert running.count("clicv2_api_job_items_total", outcome="scored") == 5
+        await eventually(lambda: running.count("clicv2_api_jobs_driven") == 0)
+        forgotten = await running.client.delete(accepted.headers["location"])
+        assert (forgotten.status_code, forgotten.content) == (204, b"")
+        for method in ("GET", "DELETE"):
+            again = await running.client.request(method, accepted.headers["location"])
+            assert problem(again) == (404, "unknown-job")
+        assert await running.jobs.store.held_bytes() == 0
+        assert stores.left() == []
+
+
+@pytest.mark.parametrize(
+    ("media_type", "data"),
+    [(ZIP, zipped(PICTURES)), (TAR, tarred(PICTURES)), (GZIP, gzip.compress(tarred(PICTURES)))],
+    ids=["zip", "tar", "tar.gz"],
+)
+async def test_an_archive(
+    stores: Stores, catalog: Catalog, scripted: ScriptedBackend, media_type: str, data: bytes
+) -> None:
+    async with one(stores, catalog, scripted) as running:
+        accepted = await running.client.post("/v1/jobs", content=data, headers={"Content-Type": media_type})
+        assert ends(await running.until_done(accepted.headers["location"])) == SCORES
+
+
+async def test_an_items_error_is_its_own(stores: Stores, catalog: Catalog, scripted: ScriptedBackend) -> None:
+    files = {
+        "good.png": flat(100),
+        "empty.png": b"",
+        "text.txt": b"Dear sir or madam, this is no picture.",
+        "half.png": flat(1)[:-40],
+        "nan.png": flat(scripted.NAN),
+        "inner.zip": zipped(PICTURES),
+        "large.png": bytes(20_001),
+        'q"uo\\te\n\u2028\x01é.png': flat(200),
+    }
+    expected = {
+        "good.png": pytest.approx(0.4),
+        "empty.png": "empty-image",
+        "text.txt": "unsupported-image",
+        "half.png": "corrupt-image",
+        "nan.png": "inference-failed",
+        "inner.zip": "bad-entry",
+        "large.png": "image-too-large",
+        'q"uo\\te\n\u2028\x01é.png': pytest.approx(0.8),
+    }
+    async with one(stores, catalog, scripted, max_upload_bytes=20_000) as running:
+        accepted = await running.client.post("/v1/jobs", content=tarred(files), headers={"Content-Type": TAR})
+        done = await running.until_done(accepted.headers["location"])
+        assert ends(done) == expected
+        assert done["counts"] == {"items": 8, "scored": 2, "failed": 6, "left": 0}
+        broken = next(item["problem"] for item in done["results"] if item["name"] == "half.png")
+        assert broken["instance"] == f"urn:clicv2:request:{accepted.headers['x-request-id']}"
+        assert running.count("clicv2_decode_failures_total", kind="Empty") == 1
+
+
+async def test_options_are_for_each(stores: Stores, catalog: Catalog, scripted: ScriptedBackend) -> None:
+    async with one(stores, catalog, scripted) as running:
+        done = await running.until_done(
+            await location(running, heatmap="png", heatmap_size="32", embedding="true", model="clicv2")
+        )
+        for item in done["results"]:
+            assert item["result"]["heatmap"]["width"] == 32
+            assert item["result"]["embedding"]
+        for options in ({"heatmap": "grid"}, {"heatmap": "overlay"}, {"embedding": "true", "heatmap": "png"}):
+            path = await location(running, **options)
+            most = await running.jobs.store.held_bytes()
+            await running.until_done(path)
+            assert await running.jobs.store.held_bytes() <= most, "room for the results was counted before"
+        assert set(ends(await running.until_done(await location(running, model="clicv2:7"))).values()) == {
+            "unknown-model"
+        }
+        assert problem(await send(running, heatmap_size="512")) == (422, "invalid-parameter")
+        assert problem(await send(running, model="other")) == (404, "unknown-model")
+
+
+async def test_pages(stores: Stores, catalog: Catalog, scripted: ScriptedBackend) -> None:
+    """Whoever follows `next` while the job runs sees each result once."""
+    scripted.call_s = 0.03
+    async with one(stores, catalog, scripted, replace(LIMITS, max_page=3)) as running:
+        path = await location(running)
+        seen: list[int] = []
+        async with asyncio.timeout(60):
+            while len(seen) < 5:
+                page = (await running.client.get(path, params={"offset": len(seen), "limit": 2})).json()
+                assert page["page"]["offset"] == len(seen)
+                seen += [item["index"] for item in page["results"]]
+                await asyncio.sleep(0.01)
+        assert sorted(seen) == [0, 1, 2, 3, 4]
+
+        following: str | None = f"{path}?limit=2"
+        again: list[int] = []
+        while following:
+            page = (await running.client.get(following)).json()
+            again += [item["index"] for item in page["results"]]
+            following = page["page"].get("next")
+        assert again == seen
+
+        assert len((await running.client.get(path)).json()["results"]) == 3, "a page has its limit"
+        assert (await running.client.get(path, params={"limit": 0})).json()["results"] == []
+        assert (await running.client.get(path, params={"offset": 99})).json()["results"] == []
+        for wrong in ({"offset": -1}, {"limit": -1}, {"limit": "x"}, {"offset": 10**30}):
+            assert problem(await running.client.get(path, params=wrong)) == (422, "invalid-parameter")
+
+
+async def test_a_retry_is_the_same_job(stores: Stores, catalog: Catalog, scripted: ScriptedBackend) -> None:
+    key = {"Idempotency-Key": "holiday"}
+    async with one(stores, catalog, scripted) as running:
+        first = await send(running, headers=key)
+        second = await send(running, headers=key)
+        assert (first.status_code, second.status_code) == (202, 202)
+        assert first.headers["location"] == second.headers["location"]
+        done = await running.until_done(first.headers["location"])
+        third = await send(running, headers=key)
+        assert third.headers["location"] == first.headers["location"]
+        assert third.json()["status"] == "done"
+        assert done["counts"]["items"] == 5
+        assert len(scripted.calls) == 5
+        assert problem(await send(running, {"a.png": flat(1)}, key)) == (422, "idempotency-key-reused")
+        assert problem(await send(running, headers=key, heatmap="grid")) == (422, "idempotency-key-reused")
+        renamed = {f"x{name}": data for name, data in PICTURES.items()}
+        assert problem(await send(running, renamed, key)) == (422, "idempotency-key-reused")
+        assert (await send(running)).headers["location"] != first.headers["location"]
+        at_once = await asyncio.gather(*(send(running, headers={"Idempotency-Key": "race"}) for _ in range(3)))
+        assert len({answered.headers["location"] for answered in at_once}) == 1
+
+
+async def test_by_url(stores: Stores, catalog: Catalog, scripted: ScriptedBackend) -> None:
+    async def fetch(url: str, deadline: float) -> bytes:
+        assert deadline > time.monotonic()
+        if "missing" in url:
+            raise FetchFailed("'example.com' answered with status 404", 404)
+        return flat(int(url.rpartition("/")[2]))
+
+    urls = ["https://example.com/100", "https://example.com/missing", "https://example.com/200"]
+    async with one(stores, catalog, scripted, fetch=fetch) as running:
+        accepted = await running.client.post("/v1/jobs", json={"urls": urls})
+        assert ends(await running.until_done(accepted.headers["location"])) == {
+            urls[0]: pytest.approx(0.4),
+            urls[1]: "fetch-failed",
+            urls[2]: pytest.approx(0.8),
+        }
+        for body, expected in (
+            (b"", (400, "malformed-upload")),
+            (b"{", (400, "malformed-upload")),
+            (b"[]", (422, "invalid-parameter")),
+            (b"{}", (422, "invalid-parameter")),
+            (b'{"urls":[]}', (422, "invalid-parameter")),
+            (b'{"urls":[""]}', (422, "invalid-parameter")),
+            (b'{"urls":[1]}', (422, "invalid-parameter")),
+            (b'{"urls":["https://a.example/"],"more":1}', (422, "invalid-parameter")),
+            (json.dumps({"urls": ["x" * 2049]}).encode(), (422, "invalid-parameter")),
+            (json.dumps({"urls": ["x"] * 1001}).encode(), (413, "too-many-files")),
+        ):
+            refused = await running.client.post(
+                "/v1/jobs", content=body, headers={"Content-Type": "application/json; charset=utf-8"}
+            )
+            assert problem(refused) == expected, body
+        assert await running.jobs.store.claim() is None
+    async with one(stores, catalog, scripted) as running:
+        refused = await running.client.post("/v1/jobs", json={"urls": urls})
+        assert problem(refused) == (403, "url-input-disabled")
+
+
+@pytest.mark.parametrize(
+    ("media_type", "data", "expected"),
+    [
+        ("image/png", flat(1), (415, "unsupported-content")),
+        ("", b"", (415, "unsupported-content")),
+        (ZIP, b"", (400, "malformed-upload")),
+        (ZIP, zipped({}), (400, "missing-file")),
+        (TAR, tarred(PICTURES)[:1000], (400, "malformed-upload")),
+        (GZIP, gzip.compress(tarred(PICTURES))[:-9], (400, "malformed-upload")),
+        ("multipart/form-data; boundary=x", b"--x\r\n", (400, "malformed-upload")),
+        (ZIP, zipped({f"{number}": b"x" for number in range(9)}), (413, "too-many-files")),
+        (TAR, tarred({f"{number}": b"x" for number in range(9)}), (413, "too-many-files")),
+        (TAR, tarred({"a": bytes(60_000), "b": bytes(60_000)}), (413, "image-too-large")),
+    ],
+)
+async def test_a_bad_upload_leaves_nothing(
+    stores: Stores, catalog: Catalog, scripted: ScriptedBackend, media_type: str, data: bytes, expected: tuple[int, str]
+) -> None:
+    async with one(stores, catalog, scripted, replace(LIMITS, max_items=8, max_bytes=100_000)) as running:
+        refused = await running.client.post("/v1/jobs", content=data, headers={"Content-Type": media_type})
+        assert problem(refused) == expected
+        assert await running.jobs.store.held_bytes() == 0
+        assert running.service.door.in_flight == 0
+        if stores.redis:
+            assert all(b":picture:" not in key for key in stores.left())
+
+
+async def test_limits(stores: Stores, catalog: Catalog, scripted: ScriptedBackend) -> None:
+    async with one(stores, catalog, scripted, replace(LIMITS, open_at_once=1), drives=False) as running:
+        path = await location(running)
+        refused = await send(running)
+        assert problem(refused) == (429, "jobs-full")
+        assert (refused.json()["limit"], refused.json()["maximum"]) == ("jobs", 1)
+        assert int(refused.headers["retry-after"]) >= 1
+        assert running.count("clicv2_requests_shed_total", reason="jobs") == 1
+        await running.client.delete(path)
+        await location(running)
+    async with one(stores, catalog, scripted, replace(LIMITS, held_bytes=30_000), drives=False) as running:
+        refused = await send(running)
+        assert problem(refused) == (429, "jobs-full")
+        assert refused.json()["limit"] == "job-bytes"
+        if stores.redis is None:  # the other gateway's job is held there
+            assert await running.jobs.store.held_bytes() == 0, "of an upload that was refused nothing is kept"
+    async with one(stores, catalog, scripted) as running:
+        running.service.door.drain()
+        assert problem(await send(running)) == (503, "draining")
+
+
+async def test_too_many_uploads_at_once(catalog: Catalog, scripted: ScriptedBackend) -> None:
+    go = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield tarred(PICTURES)[:1000]
+        await go.wait()
+        yield tarred(PICTURES)[1000:]
+
+    async with one(Stores(None, ""), catalog, scripted, replace(LIMITS, uploads=1), over_http=True) as running:
+        first = asyncio.create_task(running.client.post("/v1/jobs", content=slowly(), headers={"Content-Type": TAR}))
+        await eventually(lambda: running.service.door.in_flight)
+        refused = await send(running)
+        assert problem(refused) == (429, "jobs-full")
+        assert refused.json()["limit"] == "job-uploads"
+        go.set()
+        assert (await first).status_code == 202
+        assert (await send(running)).status_code == 202
+
+
+async def test_who_disconnects_while_he_uploads_leaves_nothing(catalog: Catalog, scripted: ScriptedBackend) -> None:
+    async def slowly() -> AsyncIterator[bytes]:
+        yield tarred(PICTURES)[:2000]
+        await asyncio.sleep(60)
+
+    async with one(Stores(None, ""), catalog, scripted, over_http=True) as running:
+        sending = asyncio.create_task(running.client.post("/v1/jobs", content=slowly(), headers={"Content-Type": TAR}))
+        await eventually(lambda: running.service.door.in_flight)
+        await eventually(lambda: running.jobs.store._bytes)  # type: ignore[attr-defined]
+        sending.cancel()
+        await eventually(lambda: running.jobs.store._bytes == 0)  # type: ignore[attr-defined]
+        await eventually(lambda: running.service.door.in_flight == 0)
+
+
+async def test_a_cancelled_job_costs_nothing_more(stores: Stores, catalog: Catalog, scripted: ScriptedBackend) -> None:
+    scripted.call_s = 0.2
+    async with one(stores, catalog, scripted, replace(LIMITS, lanes=1)) as running:
+        path = await location(running)
+        await eventually(lambda: scripted.calls)
+        await running.client.delete(path)
+        await eventually(lambda: running.count("clicv2_api_jobs_driven") == 0)
+        assert len(scripted.calls) <= 2
+        assert running.service.door.in_flight == 0
+        assert await running.jobs.store.held_bytes() == 0
+        scripted.call_s = 0
+        assert ends(await running.until_done(await location(running))) == SCORES
+
+
+async def most_inside(running: Gateway, path: str) -> int:
+    """Behind the door at once, until the job is done."""
+    most = 0
+    while (await running.client.get(path)).json()["status"] != "done":
+        most = max(most, running.service.door.in_flight)
+        await asyncio.sleep(0.002)
+    return most
+
+
+async def test_no_more_at_once_than_lanes(catalog: Catalog, scripted: ScriptedBackend) -> None:
+    scripted.call_s = 0.02
+    limits = replace(LIMITS, lanes=2, driven=2)
+    async with one(Stores(None, ""), catalog, scripted, limits) as running:
+        paths = [await location(running) for _ in range(3)]
+        assert 2 <= await most_inside(running, paths[-1]) <= 4
+
+
+async def test_jobs_leave_room_and_wait_for_it(catalog: Catalog, scripted: ScriptedBackend) -> None:
+    """With the door half full a job has one picture inside; with a full one it waits, and nothing fails."""
+    scripted.call_s = 0.02
+    async with one(Stores(None, ""), catalog, scripted, replace(LIMITS, lanes=4), max_in_flight=8) as running:
+        door = running.service.door
+        with ExitStack() as crowd:
+            for _number in range(4):
+                crowd.enter_context(door.entered())
+            path = await location(running)
+            assert await most_inside(running, path) == 5
+        with ExitStack() as crowd:
+            path = await location(running, {"a.png": flat(1)})
+            for _number in range(8 - door.in_flight):
+                crowd.enter_context(door.entered())
+            await asyncio.sleep(0.2)
+        done = await running.until_done(path)
+        assert done["counts"]["scored"] == 1
+
+
+async def test_without_a_worker_jobs_wait(stores: Stores, catalog: Catalog, scripted: ScriptedBackend) -> None:
+    async with one(stores, catalog, scripted) as running:
+        scripted.healthy = False
+        await send(running, {"down.png": flat(scripted.IS_DOWN)})
+        path = await location(running)
+        await asyncio.sleep(0.3)
+        assert (await running.client.get(path)).json()["counts"]["failed"] == 0
+        scripted.healthy = True
+        assert ends(await running.until_done(path)) == SCORES
+
+
+async def test_a_long_job_gives_way(stores: Stores, catalog: Catalog, scripted: ScriptedBackend) -> None:
+    scripted.call_s = 0.05
+    many = {f"{number}.png": flat(number) for number in range(60)}
+    async with one(stores, catalog, scripted, replace(LIMITS, driven=1, lanes=1, slice_s=0.3)) as running:
+        long = await location(running, many)
+        short = await location(running, {"a.png": flat(5)})
+        await running.until_done(short)
+        assert (await running.client.get(long)).json()["status"] != "done"
+        done = await running.until_done(long)
+        assert done["counts"] == {"items": 60, "scored": 60, "failed": 0, "left": 0}
+        assert len(scripted.calls) == 61, "nothing is done twice"
+        assert running.count("clicv2_api_jobs_taken_over_total") == 0
+
+
+async def test_events(stores: Stores, catalog: Catalog, scripted: ScriptedBackend) -> None:
+    scripted.call_s = 0.03
+    async with one(stores, catalog, scripted, over_http=True) as running:
+        path = await location(running, PICTURES | {"no.png": b"no"})
+        stream = await running.client.get(f"{path}/events", timeout=60)
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        (first_id, first, state), *items, (last_id, last, end) = events(stream.text)
+        assert (first_id, first) == (None, "job")
+        assert state["status"] in ("waiting", "running")
+        assert [number for number, _, _ in items] == ["1", "2", "3", "4", "5", "6"]
+        assert {kind for _, kind, _ in items} == {"item"}
+        assert {each["name"]: each["score"] for _, _, each in items if "score" in each} == SCORES
+        assert [each["problem"] for _, _, each in items if "problem" in each] == [
+            "urn:clicv2:problem:unsupported-image"
+        ]
+        assert [each["counts"]["left"] for _, _, each in items] == [5, 4, 3, 2, 1, 0]  # type: ignore[index]
+        assert (last_id, last) == ("7", "end")
+        assert end == {"status": "done", "counts": {"items": 6, "scored": 5, "failed": 1, "left": 0}}
+
+        rest = await running.client.get(f"{path}/events", headers={"Last-Event-ID": "4"})
+        assert [number for number, _, _ in events(rest.text)] == [None, "5", "6", "7"]
+        assert events(rest.text)[1:] == events(stream.text)[5:], "the same as they were"
+        over = await running.client.get(f"{path}/events", headers={"Last-Event-ID": "7"})
+        assert (over.status_code, over.content) == (204, b"")
+        for wrong in ("x", "-1", "1.5", "9" * 10):
+            refused = await running.client.get(f"{path}/events", headers={"Last-Event-ID": wrong})
+            assert problem(refused) == (422, "invalid-parameter")
+        refused = await running.client.get(f"{path}/events", headers={"Accept": "text/html"})
+        assert problem(refused) == (406, "not-acceptable")
+        assert problem(await running.client.get("/v1/jobs/nothing/events")) == (404, "unknown-job")
+        await eventually(lambda: running.count("clicv2_event_streams") == 0)
+
+
+async def test_an_event_that_never_was_is_the_last_one(
+    stores: Stores, catalog: Catalog, scripted: ScriptedBackend
+) -> None:
+    scripted.call_s = 0.1
+    async with one(stores, catalog, scripted, over_http=True) as running:
+        path = await location(running)
+        stream = await running.client.get(f"{path}/events", headers={"Last-Event-ID": "999"}, timeout=60)
+        assert events(stream.text)[-1][1] == "end"
+
+
+async def test_heartbeats_and_a_deletion(stores: Stores, catalog: Catalog, scripted: ScriptedBackend) -> None:
+    async with one(
+        stores, catalog, scripted, replace(LIMITS, heartbeat_s=0.1), drives=False, over_http=True
+    ) as running:
+        path = await location(running)
+        async with running.client.stream("GET", f"{path}/events", timeout=60) as stream:
+            lines: list[str] = []
+            async for line in stream.aiter_lines():
+                lines.append(line)
+                if lines.count(": still here") == 2:
+                    await running.client.delete(path)
+            (end,) = [each for each in events("\n".join(lines)) if each[1] == "end"]
+            assert end[2]["status"] == "deleted"
+
+
+async def test_streams_are_bounded_and_cost_nothing_once_nobody_listens(
+    stores: Stores, catalog: Catalog, scripted: ScriptedBackend
+) -> None:
+    async with one(stores, catalog, scripted, replace(LIMITS, streams=1), drives=False, over_http=True) as running:
+        path = await location(running)
+        async with running.client.stream("GET", f"{path}/events", timeout=60) as stream:
+            await anext(stream.aiter_lines())
+            assert running.count("clicv2_event_streams") == 1
+            refused = await running.client.get(f"{path}/events")
+            assert problem(refused) == (429, "jobs-full")
+            assert refused.json()["limit"] == "event-streams"
+        await eventually(lambda: running.count("clicv2_event_streams") == 0)
+        async with running.client.stream("GET", f"{path}/events", timeout=60) as stream:
+            assert stream.status_code == 200
+            running.service.door.drain()
+            lines = [line async for line in stream.aiter_lines()]  # it ends
+            assert "event: end" not in lines
+        assert problem(await running.client.get(f"{path}/events")) == (503, "draining")
+
+
+async def test_a_job_is_its_makers(stores: Stores, catalog: Catalog, scripted: ScriptedBackend, tmp_path: Path) -> None:
+    made = [keys.make(name, "read", None, Allowance.parse("7/day")) for name in ("ann", "bob")]
+    for key, _ in made:
+        keys.add(tmp_path / "keys.json", key)
+    ann, bob = ({"Authorization": f"Bearer {full}", "Idempotency-Key": "same"} for _, full in made)
+    limiter = Limiter()
+
+    def guarded(app: FastAPI) -> None:
+        known = KeyFile(tmp_path / "keys.json", time.monotonic, lambda: None)
+        app.add_middleware(Access, keys=known, limiter=limiter)
+
+    async with one(stores, catalog, scripted, by_key=True, wrap=guarded) as running:
+        running.client.headers.update(ann)
+        assert problem(await running.client.get("/v1/jobs/x", headers={"Authorization": ""})) == (401, "unauthorized")
+        path = await location(running)
+        await running.until_done(path)
+        for method, where in (("GET", path), ("GET", f"{path}/events"), ("DELETE", path)):
+            assert problem(await running.client.request(method, where, headers=bob)) == (404, "unknown-job")
+        other = await send(running, headers=bob)
+        assert other.headers["location"] != path, "another caller's Idempotency-Key is another one"
+        assert (await running.client.get(path)).status_code == 200
+        # Five of the seven pictures of a day are used: a job of five would need too many, and takes none.
+        held = await running.jobs.store.held_bytes()
+        fresh = {"Idempotency-Key": "other"}
+        assert problem(await send(running, headers=fresh)) == (429, "quota-exceeded")
+        assert await running.jobs.store.held_bytes() <= held
+        again = await send(running)
+        assert (again.status_code, again.headers["location"]) == (202, path), "a retry costs one at most"
+
+
+async def test_a_webhook(stores: Stores, catalog: Catalog, scripted: ScriptedBackend) -> None:
+    async with web_host() as host:
+        host.pages["/hook"] = answer(b"", status="500 No")
+        outbound = Outbound(
+            FakeDns({"public.example": [[PUBLIC]]}), allowed=passes_for_public, ports=frozenset({host.port})
+        )
+        signer = Signer(base64.b64encode(bytes(32)).decode())
+        webhooks = Webhooks(signer, outbound, WebhookLimits(first_pause_s=0.2))
+        async with one(stores, catalog, scripted, webhooks=webhooks) as running:
+            path = await location(running, webhook=f"http://public.example:{host.port}/hook")
+            failed = await running.until(path, lambda document: document["webhook"].get("detail"))
+            assert failed["status"] == "done"
+            assert failed["webhook"]["detail"] == "answered with status 500"
+            host.pages["/hook"] = answer(b"")
+            delivered = await running.until(path, lambda document: document["webhook"]["state"] == "delivered")
+            assert delivered["webhook"]["attempts"] == len(host.heads) >= 2
+            assert set(host.header("webhook-id")) == {delivered["id"]}
+            private = await location(running, webhook=f"http://127.0.0.1:{host.port}/hook")
+            refused = await running.until(private, lambda document: document["webhook"]["state"] == "failed")
+            assert "no public host" in refused["webhook"]["detail"]
+            assert set(host.arrivals) == {PUBLIC}
+            assert problem(await send(running, webhook="ftp://example.com/")) == (422, "invalid-url")
+            assert problem(await send(running, webhook="")) == (422, "invalid-parameter")
+        await webhooks.close()
+    async with one(stores, catalog, scripted) as running:
+        refused = await send(running, webhook="https://example.com/")
+        assert problem(refused) == (403, "webhooks-disabled")
+        assert await running.jobs.store.claim() is None
+
+
+async def test_the_examples_in_openapi_are_valid(catalog: Catalog, scripted: ScriptedBackend) -> None:
+    async with one(Stores(None, ""), catalog, scripted) as running:
+        document = running.app.openapi()
+    validate(document)
+    checked = 0
+    for path in document["paths"].values():
+        for operation in path.values():
+            contents = [each.get("content", {}) for each in operation["responses"].values()]
+            body = operation.get("requestBody", {}).get("content", {})
+            contents.append({key: value for key, value in body.items() if key == "application/json"})
+            for content in (each for found in contents for each in found.values()):
+                named = [each["value"] for each in content.get("examples", {}).values()]
+                for value in named or [content["example"]]:
+                    schema = content["schema"] | {"components": document["components"]}
+                    Draft202012Validator(schema).validate(value)
+                    checked += 1
+    assert checked > 40
+    create = document["paths"]["/v1/jobs"]["post"]
+    assert {"webhook", "heatmap", "Idempotency-Key"} <= {each["name"] for each in create["parameters"]}
+    unknown = document["paths"]["/v1/jobs/{job_id}"]["delete"]["responses"]["404"]["content"]
+    assert set(unknown["application/problem+json"]["examples"]) == {"unknown-job"}
+    for block in job_examples.EVENTS.split("\n\n"):
+        for line in block.splitlines():
+            if line.startswith("data: "):
+                JobEvent.model_validate_json(line.removeprefix("data: "))
