@@ -399,7 +399,8 @@ _EVENTS: dict[str, Any] = {
     "description": "Events, each with a `JobEvent` as its data; a comment when there is nothing to tell.",
     "content": {
         EVENT_STREAM: {
-            "schema": {"type": "string", "description": "See the HTML standard, server-sent events."},
+            # No type: of such a stream OpenAPI 3.1 means the whole text, 3.2 and its tools each event.
+            "schema": {"description": "See the HTML standard, server-sent events."},
             "example": job_examples.EVENTS,
         }
     },
