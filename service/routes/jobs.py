@@ -4,21 +4,17 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from secrets import token_hex
 from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, Path, Query, Request, Response
-from fastapi.sse import format_sse_event
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
 
 from service import errors
 from service.archives import ArchiveLimits
-from service.door import Door
 from service.errors import (
     ClientGone,
     Draining,
@@ -27,33 +23,26 @@ from service.errors import (
     MalformedUpload,
     ServiceError,
     TooManyFiles,
-    Unavailable,
-    UnknownJob,
     UploadTimeout,
     UploadTooLarge,
     UrlInputDisabled,
 )
-from service.ingest import read_items, unless_gone
+from service.ingest import read_items
 from service.jobs.intake import Intake, result_bytes
 from service.jobs.parts import Jobs
-from service.jobs.protocol import Draft, Event, Facts
+from service.jobs.protocol import Draft, Facts
 from service.jobs.webhook import check
 from service.metrics import Metrics
 from service.routes import examples, job_examples
 from service.routes.batch import FILES_SCHEMA
 from service.routes.complexity import BINARY, SERVER_STATUSES
 from service.routes.demands import caller_id, idempotency_key, parameters, take_pictures, timeout_s
+from service.routes.job_events import EVENT_STREAM, EVENTS, LAST_EVENT_PARAMETER, EventStream, events_after, last_event
 from service.routes.negotiation import negotiate
 from service.routes.parts import Parts
 from service.routes.problems import request_id, responses
 from service.schemas import JobCounts, JobFacts, JobPage, JobPageQuery, JobQuery, UrlList, WebhookFacts
 
-EVENT_STREAM = "text/event-stream"
-LAST_EVENT = "Last-Event-ID"
-# How long a browser waits before it comes back for the events that it has missed.
-_RETRY_MS = 1000
-# How soon a stream notices that the process drains.
-_GLANCE_S = 0.5
 # Of a URL in JSON: with its quotes and escapes.
 _URL_BYTES = 3 * 2048
 
@@ -147,11 +136,11 @@ def routes(parts: Parts, jobs: Jobs) -> APIRouter:
         summary="A job's progress",
         response_class=Response,
         responses={
-            200: _EVENTS,
+            200: EVENTS,
             204: {"description": "The job has ended, and Last-Event-ID is its last event: a browser stops asking."},
             **responses(*_JOB_ERRORS, errors.NotAcceptable, *_SERVER_STATUSES),
         },
-        openapi_extra={"parameters": [_LAST_EVENT_PARAMETER]},
+        openapi_extra={"parameters": [LAST_EVENT_PARAMETER]},
     )
     async def job_events(request: Request, job_id: _JobId) -> Response:
         """Server-sent events: `job` at first; `item` for each picture that has its result; `end`, and that is all.
@@ -159,7 +148,7 @@ def routes(parts: Parts, jobs: Jobs) -> APIRouter:
         `Last-Event-ID` goes on after that event, at any gateway. A stream that ends without `end` is worth coming
         back to: the process has been told to end, or what holds the jobs is out of reach.
         """
-        after = _last_event(request)
+        after = last_event(request)
         negotiate(request.headers.get("accept"), {"events": EVENT_STREAM})
         owner = owner_of(request)
         if door.draining:
@@ -171,8 +160,8 @@ def routes(parts: Parts, jobs: Jobs) -> APIRouter:
             if facts.ended and after >= last:
                 return Response(status_code=204)
             inside.enter_context(_observed(parts.metrics))
-            events = _told(jobs, door, facts, owner, min(after, last))
-            return _Stream(request, events, inside.pop_all())
+            events = events_after(jobs, door, facts, owner, min(after, last))
+            return EventStream(request, events, inside.pop_all())
 
     @router.delete(
         "/v1/jobs/{job_id}",
@@ -219,65 +208,6 @@ def _observed(metrics: Metrics) -> Iterator[None]:
         metrics.event_stream(False)
 
 
-class _Stream(Response):
-    """Sends events as they come, until there are no more or nobody listens."""
-
-    media_type = EVENT_STREAM
-
-    def __init__(self, request: Request, events: AsyncGenerator[bytes, None], inside: ExitStack) -> None:
-        # X-Accel-Buffering: nginx would keep events until it has 4 kB of them.
-        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
-        del self.headers["content-length"]
-        self._request = request
-        self._events = events
-        self._inside = inside
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's signature
-        with self._inside, suppress(ClientGone):
-            async with unless_gone(self._request), aclosing(self._events) as events:
-                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-                async for event in events:
-                    await send({"type": "http.response.body", "body": event, "more_body": True})
-                await send({"type": "http.response.body", "body": b""})
-
-
-async def _told(jobs: Jobs, door: Door, facts: Facts, owner: str, after: int) -> AsyncGenerator[bytes, None]:
-    """The events of a job that come after one, as they are sent."""
-    first = _data({"status": facts.status}, facts.items, facts.scored, facts.failed)
-    yield format_sse_event(event="job", data_str=first, retry=_RETRY_MS)
-    said_at = time.monotonic()
-    while not door.draining:
-        try:
-            found = await jobs.store.events(facts.id, owner, after, _GLANCE_S)
-        except UnknownJob:
-            left = _data({"status": "deleted"}, facts.items, facts.scored, facts.failed)
-            yield format_sse_event(event="end", data_str=left)
-            return
-        except Unavailable:
-            return
-        for event in found:
-            yield _sent(event, facts.items)
-            after = event.id
-            if event.kind == "end":
-                return
-        now = time.monotonic()
-        if found:
-            said_at = now
-        elif now - said_at >= jobs.limits.heartbeat_s:
-            said_at = now
-            yield format_sse_event(comment="still here")
-
-
-def _sent(event: Event, items: int) -> bytes:
-    of = {"status": event.summary.decode()} if event.kind == "end" else orjson.loads(event.summary)
-    return format_sse_event(event=event.kind, data_str=_data(of, items, event.scored, event.failed), id=str(event.id))
-
-
-def _data(of: dict[str, object], items: int, scored: int, failed: int) -> str:
-    counts = {"items": items, "scored": scored, "failed": failed, "left": items - scored - failed}
-    return orjson.dumps({**of, "counts": counts}).decode()
-
-
 def _described(facts: Facts, *, durable: bool) -> JobFacts:
     counts = JobCounts(items=facts.items, scored=facts.scored, failed=facts.failed, left=facts.left)
     hook = facts.hook and WebhookFacts(state=facts.hook, attempts=facts.hook_attempts, detail=facts.hook_detail or None)
@@ -295,14 +225,6 @@ def _described(facts: Facts, *, durable: bool) -> JobFacts:
 
 def _instant(unix_s: float) -> datetime:
     return datetime.fromtimestamp(round(unix_s, 3), UTC)
-
-
-def _last_event(request: Request) -> int:
-    """Raises InvalidParameter."""
-    given = request.headers.get(LAST_EVENT, "0")
-    if not (given.isascii() and given.isdigit() and len(given) <= 9):
-        raise InvalidParameter(LAST_EVENT, f"the number of an event, not {given[:40]!r}")
-    return int(given)
 
 
 async def _read_urls(request: Request, max_urls: int, deadline: float) -> list[str]:
@@ -394,22 +316,4 @@ _PAGE: dict[str, Any] = {
             )
         }
     },
-}
-_EVENTS: dict[str, Any] = {
-    "description": "Events, each with a `JobEvent` as its data; a comment when there is nothing to tell.",
-    "content": {
-        EVENT_STREAM: {
-            # No type: of such a stream OpenAPI 3.1 means the whole text, 3.2 and its tools each event.
-            "schema": {"description": "See the HTML standard, server-sent events."},
-            "example": job_examples.EVENTS,
-        }
-    },
-}
-_LAST_EVENT_PARAMETER: dict[str, Any] = {
-    "name": LAST_EVENT,
-    "in": "header",
-    "required": False,
-    "description": "The id of the last event that was received; a browser sends it by itself when it comes back.",
-    "schema": {"type": "string", "pattern": r"^\d{1,9}$"},
-    "example": "17",
 }
