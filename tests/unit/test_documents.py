@@ -43,6 +43,7 @@ def test_the_shipped_model_keeps_its_bounds() -> None:
         "README.md",
         "docs/configuration.md",
         "docs/errors.md",
+        "client/README.md",
         "docs/production.md",
         "docs/training.md",
         "docker/README.md",
