@@ -52,6 +52,10 @@ def score(
         typer.Option(file_okay=False, help="Folder for overlays; the rows say which is whose.", show_default=False),
     ] = None,
     server: Server = None,
+    timeout_s: Annotated[
+        float,
+        typer.Option("--timeout", metavar="SECONDS", min=1, help="Of a picture at the server, with all tries again."),
+    ] = 60.0,
     concurrency: Concurrency = None,
     zero: Zero = False,
     json_lines: Annotated[bool, typer.Option("--json", help="The same as --format jsonl.")] = False,
@@ -76,7 +80,7 @@ def score(
     with ending_in_words(), ExitStack() as after:
         stop = after.enter_context(Stop())
         maps = Heatmaps.into(heatmaps) if heatmaps else None
-        scorer = after.enter_context(_scorer(settings, server, threads, maps))
+        scorer = after.enter_context(_scorer(settings, server, timeout_s, threads, maps))
         sink = after.enter_context(open_output(output, wanted, scorer.making))
         seen = after.enter_context(Seen())
         for row in sink.prior():
@@ -98,13 +102,13 @@ def score(
 
 
 def _scorer(
-    settings: Settings, server: str | None, threads: int, heatmaps: Heatmaps | None
+    settings: Settings, server: str | None, timeout_s: float, threads: int, heatmaps: Heatmaps | None
 ) -> AbstractContextManager[Scorer]:
     if server is None:
         return nullcontext(local_scorer(settings, threads, heatmaps))
     from service.files.remote import RemoteScorer
 
-    return or_exit(lambda: RemoteScorer(server, settings.model, settings.max_upload_bytes, heatmaps))
+    return or_exit(lambda: RemoteScorer(server, timeout_s, settings.model, settings.max_upload_bytes, heatmaps))
 
 
 def _tell(finder: Finder, seen: Seen, tally: Tally, before: int, place: Path | None, stop: Stop) -> None:

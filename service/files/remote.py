@@ -14,17 +14,20 @@ from service.files.score_file import Making
 if TYPE_CHECKING:
     from clicv2_client import Complexity
 
-# Nobody sits in front of a single picture, so a service that has too much to do is waited for.
-_PATIENCE_S = 60.0
+# To find out at the start whether anybody is there.
+_LOOK_S = 10.0
 
 
 class RemoteScorer:
     """See `service.files.pipeline.Scorer`. Close it, or use it as a context manager."""
 
-    def __init__(self, url: str, model: str, max_bytes: int, heatmaps: Heatmaps | None = None) -> None:
+    def __init__(
+        self, url: str, timeout_s: float, model: str, max_bytes: int, heatmaps: Heatmaps | None = None
+    ) -> None:
         """Ask which model answers. Raises Missing, ServerFailed, ValueError for a URL that is none.
 
         Args:
+            timeout_s: of a picture, with all tries again; nobody sits in front of a single one, so it may be long.
             model: its name.
             max_bytes: of a file that is sent.
         """
@@ -32,11 +35,11 @@ class RemoteScorer:
             from clicv2_client import Clicv2Error, Client
         except ImportError:
             raise Missing("clicv2-client", "--server", None) from None
-        self._client = Client(url, timeout_s=_PATIENCE_S)
+        self._client = Client(url, timeout_s=timeout_s)
         self._max_bytes = max_bytes
         self._heatmaps = heatmaps
         try:
-            found = self._client.model(model, timeout_s=_PATIENCE_S / 6)
+            found = self._client.model(model, timeout_s=min(timeout_s, _LOOK_S))
         except Clicv2Error as error:
             self._client.close()
             raise ServerFailed(f"{url}: {one_line(error)}") from error

@@ -293,7 +293,7 @@ def test_a_server_that_goes_away_ends_it_and_it_is_continued_here(repository: Pa
     output = tmp_path / "s.csv"
     with serving(repository) as going:
         url = f"http://127.0.0.1:{going.port}"
-        process = started("score", folder, "-o", output, "--server", url, stderr=subprocess.PIPE)
+        process = started("score", folder, "-o", output, "--server", url, "--timeout", 5, stderr=subprocess.PIPE)
         while len(paths(output)) < 10:
             time.sleep(0.01)
             assert process.poll() is None
@@ -307,7 +307,7 @@ def test_a_server_that_goes_away_ends_it_and_it_is_continued_here(repository: Pa
 
 
 def test_no_server(photos: Path) -> None:
-    done = run("score", photos, "--server", "http://127.0.0.1:1")
+    done = run("score", photos, "--server", "http://127.0.0.1:1", "--timeout", 2)
     assert done.returncode == 1
     assert b"127.0.0.1:1" in done.stderr
     assert run("score", photos, "--server", "not a url").returncode == 2
