@@ -5,10 +5,10 @@ features), or also in a second term of each, patch by patch: its square, which g
 the patches a notion of energy (as mean and standard-deviation pooling would), or its variety, how
 far it is from the mean of the 3 x 3 patches around it. Variety is what people count and averages do
 not see: many different things side by side. On the dev half of SAVOIAS it brings code lengths alone
-from a PCC of .694 to .725, and all features from .754 to .768. Every patch still answers for its own
+from a PCC of .694 to .725, and all features from .750 to .773. Every patch still answers for its own
 share, and the heatmap adds up to the score; but what variety brings is spread evenly over the
 picture, for it belongs to no single patch: left where it arises, it marks a flat patch beside a busy
-one (on composed pictures the area under the ROC curve falls from .992 to .940).
+one (on composed pictures the area under the ROC curve of an earlier model fell from .992 to .940).
 
 Beside what the encoder learned, it may look at what a transform coder would spend on each patch, a
 classical measure that needs no labels either and is computed in the graph.
