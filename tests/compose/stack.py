@@ -72,7 +72,7 @@ class Stack:
         return found
 
     def score(self, picture: Path, **parameters: str) -> httpx.Response:
-        headers = {"Content-Type": "image/jpeg", "Authorization": f"Bearer {self.key}"}
+        headers = {"Content-Type": "image/jpeg"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
         return httpx.post(
             f"{self.url}/v1/complexity", content=picture.read_bytes(), headers=headers, params=parameters, timeout=30
         )
