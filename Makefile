@@ -5,14 +5,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 CODE := clicv2 service training client tests bench docs docker
 
-.PHONY: help redis-server chromium serve test test-compose chaos lint format schema bench clean
+.PHONY: help redis-server chromium nginx docs serve test test-compose chaos lint format schema dashboards bench clean
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 serve: $(VENV)/.serve ## Install without torch and answer on 127.0.0.1:8000 (HOST, PORT)
 	$(BIN)/clicv2 serve
 
-test: $(VENV)/.dev $(VENV)/.triton redis-server chromium ## Install all that the tests need, real servers included, then run them
+test: $(VENV)/.dev $(VENV)/.triton $(VENV)/.prometheus redis-server chromium nginx ## Install all that the tests need, real servers included, then run them
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.dev ## Style, types, and who may import whom
@@ -28,16 +28,22 @@ format: $(VENV)/.dev ## Rewrite the code in the project's style
 schema: $(VENV)/.dev ## Write docs/openapi.json, docs/errors.md and docs/configuration.md anew, from the code
 	$(BIN)/python docs/reference.py
 
+docs: $(VENV)/.dev ## Build the documentation into site/; any warning is an error
+	$(BIN)/python -m sphinx -E -W --keep-going -q -d .doctrees -b html docs site
+
+dashboards: $(VENV)/.dev ## Write Grafana's dashboards anew, from the code and the runbooks
+	$(BIN)/python docker/grafana/generate.py
+
 bench: $(VENV)/.dev $(VENV)/.triton redis-server ## Measure the bare loop and the service's shapes, side by side in one run
 	PYTHONPATH=tests/support $(BIN)/python -m bench $(ARGS)
 
 clean: ## Remove the environment and everything generated
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) site .doctrees .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 test-compose: $(VENV)/.dev ## Build the images, start the stack, break it, take it down (needs Docker)
 	$(BIN)/python -m pytest tests/compose/stack.py $(ARGS)
 
-chaos: $(VENV)/.dev $(VENV)/.triton redis-server ## Kill, stop and replace processes under load, ten times as often as `make test` does
+chaos: $(VENV)/.dev $(VENV)/.triton $(VENV)/.prometheus redis-server ## Kill, stop and replace processes under load, ten times as often as `make test` does
 	CHAOS_SCALE=10 CLICV2_MODEL_RUNS=10000 $(BIN)/python -m pytest --timeout 3600 tests/chaos tests/property/test_queue_model.py $(ARGS)
 
 redis-server:
@@ -48,11 +54,23 @@ chromium:
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } \
 	  || { echo "the tests of the page need chromium on PATH"; exit 1; }
 
+nginx:
+	@command -v nginx >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light; } \
+	  || { echo "the tests of the documentation need nginx on PATH"; exit 1; }
+
 # The real server, as NVIDIA packs it for Python; only its program is used.
 $(VENV)/.triton: | $(VENV)/bin/python
 	$(PIP) --no-deps --upgrade --target $(VENV)/triton nvidia-pytriton==0.7.0
 	cp $(VENV)/triton/pytriton/tritonserver/python_backend_stubs/3.11/triton_python_backend_stub \
 	  $(VENV)/triton/pytriton/tritonserver/backends/python/
+	@touch $@
+
+# Prometheus, Alertmanager's amtool and Redis' exporter: Debian's, unpacked and not installed.
+$(VENV)/.prometheus: | $(VENV)/bin/python
+	mkdir -p $(VENV)/prometheus/debs && cd $(VENV)/prometheus/debs \
+	  && { apt-get download -qq prometheus prometheus-alertmanager prometheus-redis-exporter || { apt-get update -qq \
+	  && apt-get download -qq prometheus prometheus-alertmanager prometheus-redis-exporter; }; } \
+	  && for deb in *.deb; do dpkg-deb -x $$deb ..; done && cd .. && rm -rf debs usr/share lib
 	@touch $@
 
 $(VENV)/bin/python:

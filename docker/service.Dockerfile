@@ -1,8 +1,8 @@
 # Gateway, worker, or both in one: the same code, with the libraries that EXTRAS names.
 #
-#   gateway     EXTRAS=gateway,redis           command: serve
-#   worker      EXTRAS=gateway,redis,triton    command: worker
-#   embedded    EXTRAS=serve                   command: serve     (ONNX Runtime inside: no Redis, no Triton)
+#   gateway     EXTRAS=gateway,redis,otel          command: serve
+#   worker      EXTRAS=gateway,redis,triton,otel   command: worker
+#   embedded    EXTRAS=serve                       command: serve     (ONNX Runtime inside: no Redis, no Triton)
 
 FROM python:3.11-slim-bookworm AS build
 # Extras of pyproject.toml. A gateway carries no model runtime (ONNX Runtime 66 MB, Triton's client 55 MB).

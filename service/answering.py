@@ -4,7 +4,7 @@ import time
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from service import rendering
+from service import rendering, tracing
 from service.cache.results import ANY_USE, CacheUse
 from service.decoding import Known, off_loop
 from service.idempotency import Naming
@@ -64,16 +64,18 @@ class Answering:
         answered_at = time.monotonic()
         picture: Rendered | None = None
         if as_picture or options.heatmap in ("png", "overlay"):
-            picture = await off_loop(
-                self._pool,
-                deadline - answered_at,
-                rendering.picture,
-                scored.prediction.heatmap,
-                scored.decoded,
-                options,
-                as_picture or "png",
-            )
+            with tracing.span("render"):
+                picture = await off_loop(
+                    self._pool,
+                    deadline - answered_at,
+                    rendering.picture,
+                    scored.prediction.heatmap,
+                    scored.decoded,
+                    options,
+                    as_picture or "png",
+                )
             self._metrics.took("render", time.monotonic() - answered_at)
+        self._metrics.took("total", time.monotonic() - began_at)
         return Answered(scored, picture, began_at, answered_at)
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from service import choices, keys
+from service import choices, keys, tracing
 from service.allowance import Allowance
 from service.answering import Answering
 from service.backend.protocol import Backend
@@ -41,6 +41,7 @@ from service.routes.headers import SecurityHeaders, with_cors
 from service.routes.parts import Parts
 from service.scoring import Scorer
 from service.settings import Settings
+from service.tracing import Tracer
 from service.worker import Worker
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Service:
 
     Attributes:
         backend: None where workers are processes of their own.
+        tracer: None: nothing is traced. To be closed when all has ended.
     """
 
     settings: Settings
@@ -65,6 +67,7 @@ class Service:
     scorer: Scorer
     results: ResultCache | None
     supervisor: Supervisor
+    tracer: Tracer | None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -86,6 +89,7 @@ class Workplace:
     metrics: Metrics
     worker: Worker
     supervisor: Supervisor
+    tracer: Tracer | None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -106,18 +110,20 @@ def build_worker(settings: Settings) -> Workplace:
     if not settings.redis_url:
         raise ValueError("a worker of its own needs a queue that others reach: set CLICV2_REDIS_URL")
     queue = choices.redis_queue(settings, settings.redis_url)
-    backend, metrics = choices.backend(settings), Metrics()
+    backend, metrics = choices.backend(settings), Metrics(tracing.trace_id)
     metrics.serves(backend.manifest)
-    worker = choices.worker(settings, queue, backend, metrics)
-    return Workplace(settings, backend, queue, metrics, worker, Supervisor(worker.run, _end_process))
+    tracer = choices.tracer(settings, "worker")
+    worker = choices.worker(settings, queue, backend, metrics, tracer)
+    return Workplace(settings, backend, queue, metrics, worker, Supervisor(worker.run, _end_process), tracer)
 
 
 def assemble(settings: Settings, catalog: Catalog, queue: Queue, backend: Backend | None) -> Service:
     """The gateway around any queue, with a worker inside if there is a backend."""
-    metrics = Metrics()
+    metrics = Metrics(tracing.trace_id)
+    tracer = choices.tracer(settings, "gateway")
     metrics.serves(catalog.current)
     pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="decode")
-    worker = choices.worker(settings, queue, backend, metrics) if backend else None
+    worker = choices.worker(settings, queue, backend, metrics, tracer) if backend else None
     results = choices.results(settings, catalog, metrics)
 
     async def run() -> None:
@@ -137,6 +143,7 @@ def assemble(settings: Settings, catalog: Catalog, queue: Queue, backend: Backen
         scorer=Scorer(pool, queue, metrics, catalog, settings.limits, results=results),
         results=results,
         supervisor=Supervisor(run, _end_process),
+        tracer=tracer,
     )
 
 
@@ -198,7 +205,7 @@ def create_app(service: Service) -> FastAPI:
     # From the inside to the outside.
     app.add_middleware(Access, keys=known, limiter=limiter, anonymous=anonymous, on_refused=service.metrics.refused)
     app.add_middleware(with_cors, origins=settings.origins)
-    app.add_middleware(Edge, metrics=service.metrics)
+    app.add_middleware(Edge, metrics=service.metrics, access_log=settings.access_log, tracer=service.tracer)
     app.add_middleware(SecurityHeaders)
     app.openapi = lambda: app.openapi_schema or document.describe(FastAPI.openapi(app), guarded=guards)  # type: ignore[method-assign]
     return app
@@ -225,7 +232,7 @@ def create_worker_app(workplace: Workplace) -> FastAPI:
     )
     app.include_router(operations.routes(workplace.supervisor, readiness, workplace.queue, workplace.metrics))
     problems.install(app, workplace.metrics)
-    app.add_middleware(Edge, metrics=workplace.metrics)
+    app.add_middleware(Edge, metrics=workplace.metrics, access_log=settings.access_log)
     return app
 
 
@@ -265,6 +272,7 @@ def _jobs(service: Service, fetcher: "Fetcher | None", *, guarded: bool) -> Jobs
         deadline_s=settings.deadline_s,
         fetch=fetcher.fetch if fetcher else None,
         webhooks=webhooks,
+        tracer=service.tracer,
     )
     return Jobs(store, runner, limits, guarded, webhooks)
 

@@ -29,11 +29,26 @@ from service.worker import Worker
 
 if TYPE_CHECKING:
     from service.fetch import Fetcher
+    from service.tracing import Tracer
 
 
-def worker(settings: Settings, queue: Queue, backend: Backend, metrics: Metrics) -> Worker:
+def worker(
+    settings: Settings, queue: Queue, backend: Backend, metrics: Metrics, tracer: "Tracer | None" = None
+) -> Worker:
     limits = BatchLimits(settings.max_batch_size, settings.max_batch_delay_s, backend.slots)
-    return Worker(queue, backend, metrics, limits, renew_every_s=settings.lease_s / 3)
+    return Worker(queue, backend, metrics, limits, renew_every_s=settings.lease_s / 3, tracer=tracer)
+
+
+def tracer(settings: Settings, process: str) -> "Tracer | None":
+    """Raises ValueError when traces are wanted and what makes them is not installed."""
+    if not settings.otlp_endpoint:
+        return None
+    try:
+        from service.otlp import OtlpTracer
+    except ImportError as error:
+        raise ValueError(f"CLICV2_OTLP_ENDPOINT needs the extra `otel`: {error}") from None
+
+    return OtlpTracer(settings.otlp_endpoint, f"clicv2-{process}", ratio=settings.otlp_ratio)
 
 
 def catalog(settings: Settings) -> Catalog:

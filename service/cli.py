@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from service import log, tracing
 from service.app import build, build_worker, create_app, create_worker_app
 from service.commands import check, keys, models, report, score, select
 from service.commands.options import or_exit, read_settings
@@ -32,8 +33,12 @@ def serve(
     model_repository: Repository = None,
 ) -> None:
     """Answer HTTP requests until SIGTERM. All settings come from the environment; the options go before it."""
-    service = or_exit(partial(build, read_settings(host=host, port=port, model_repository=model_repository)))
-    make_server(or_exit(partial(create_app, service)), service.door, service.settings).run()
+    settings = read_settings(host=host, port=port, model_repository=model_repository)
+    log.configure(settings.log_format, settings.log_level, trace_id=tracing.trace_id)
+    service = or_exit(partial(build, settings))
+    make_server(or_exit(partial(create_app, service)), service.door, settings).run()
+    if service.tracer:
+        service.tracer.close()
     # Not `raise Exit`: Python would wait for the pools' threads, and a native call that hangs never ends.
     logging.shutdown()
     os._exit(0 if service.supervisor.alive else 1)
@@ -47,8 +52,11 @@ def worker(
 ) -> None:
     """Score what gateways put into Redis (CLICV2_REDIS_URL) until SIGTERM."""
     settings = read_settings(host=host, port=port, model_repository=model_repository)
+    log.configure(settings.log_format, settings.log_level, trace_id=tracing.trace_id)
     workplace = or_exit(partial(build_worker, settings))
     make_server(create_worker_app(workplace), workplace.worker, settings).run()
+    if workplace.tracer:
+        workplace.tracer.close()
     logging.shutdown()
     os._exit(0 if workplace.supervisor.alive else 1)  # see `serve`
 

@@ -13,11 +13,13 @@ from clicv2.contract import Manifest
 from clicv2.errors import ImageError
 from clicv2.headers import Limits
 from clicv2.imaging import Pixels
+from service import tracing
 from service.cache.results import ANY_USE, CacheState, CacheUse, Facts, Result, ResultCache, digest
 from service.catalog import Catalog
 from service.decoding import Known, decode, off_loop
 from service.errors import DeadlineExceeded, InferenceFailed, Unavailable, UnknownModel
 from service.idempotency import Naming
+from service.log import about
 from service.metrics import Ending, Metrics
 from service.prediction import Prediction
 from service.queue.extension import extended_result
@@ -123,6 +125,8 @@ class Scorer:
             raise UnknownModel(
                 f"version {version} of {manifest.name!r} does not answer, version {manifest.version} does"
             )
+        one, picture = scored.prediction, scored.decoded
+        self._metrics.scored(scored.manifest, one.score, one.entropy, picture.width * picture.height)
         return scored
 
     async def _kept_or_job(
@@ -182,9 +186,10 @@ class Scorer:
         """Score it by a job of its own."""
         started = self._clock()
         spec = self._catalog.preprocess
-        decoded = await off_loop(
-            self._pool, wanted.until - started, decode, data, spec, self._limits, preview_side, content
-        )
+        with tracing.span("decode"):
+            decoded = await off_loop(
+                self._pool, wanted.until - started, decode, data, spec, self._limits, preview_side, content
+            )
         decoded_at = self._clock()
         job_id, answer = await self._infer(decoded.pixels, wanted, await naming(decoded.sha256) if naming else None)
         manifest = self._catalog.answered(answer.prediction.version)
@@ -213,12 +218,23 @@ class Scorer:
 
         Raises Overloaded, Unavailable, DeadlineExceeded, InferenceFailed.
         """
-        _, answer = await self._infer(pixels, _Until(deadline))
-        self._catalog.answered(answer.prediction.version)
+        passed = False
+        try:
+            _, answer = await self._infer(pixels, _Until(deadline))
+            self._catalog.answered(answer.prediction.version)
+            passed = True
+        finally:
+            self._metrics.probed(passed)
 
     async def _infer(self, pixels: Pixels, wanted: Wanted, job_id: str | None = None) -> tuple[str, Answer]:
         """`prove`; returns the job's id and its answer."""
-        job = Job(job_id or token_hex(16), pixels, wanted.until, self._clock())
+        job_id = job_id or token_hex(16)
+        with about(job_id=job_id), tracing.span("job", {"clicv2.job_id": job_id}, "producer"):
+            job = Job(job_id, pixels, wanted.until, self._clock(), trace=tracing.traceparent())
+            return job_id, await self._answer(job, wanted)
+
+    async def _answer(self, job: Job, wanted: Wanted) -> Answer:
+        """Admit it, and wait."""
         await self._queue.admit(job)
         self._metrics.admitted()
         ending: Ending = "cancelled"
@@ -232,7 +248,7 @@ class Scorer:
             self._metrics.finished(ending)
         if isinstance(outcome, Answer):
             self.answered_at = self._clock()
-            return job.id, outcome
+            return outcome
         raise _ERRORS[outcome.reason](outcome.detail)
 
 

@@ -65,7 +65,8 @@ def make_server(app: FastAPI, inside: Drains, settings: Settings) -> DrainingSer
         http=BoundedHttp,
         loop="uvloop",
         ws="none",
-        access_log=settings.access_log,
+        log_config=None,  # its lines go the way of all others; see `service.log`
+        access_log=False,  # `service.routes.edge` writes it, without paths and queries
         server_header=False,
         timeout_graceful_shutdown=UPLOADS_S,
     )

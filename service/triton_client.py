@@ -16,6 +16,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 from clicv2 import contract
 from clicv2.contract import FINGERPRINT_KEY, Float32
 from clicv2.imaging import Pixels
+from service import tracing
 
 _Response = TypeVar("_Response")
 
@@ -28,6 +29,9 @@ _OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # an HTTP proxy of the environment is not meant for what is next door
     # No keepalive: Triton answers frequent pings by hanging up, and whoever waits sees to it that nobody waits long.
 )
+
+# Of a span, by OpenTelemetry's conventions.
+_CALL = {"rpc.system.name": "grpc", "rpc.method": "inference.GRPCInferenceService/ModelInfer"}
 
 
 class Kind(StrEnum):
@@ -156,7 +160,10 @@ class TritonClient:
             request.raw_input_contents.append(images.tobytes())
         for name in contract.OUTPUTS:
             request.outputs.add(name=name)
-        return _reply(await self._answer(self._stub.ModelInfer(request, timeout=timeout_s)))
+        with tracing.span("triton", {**_CALL, "clicv2.batch_size": images.shape[0]}, "client"):
+            traced = (("traceparent", parent),) if (parent := tracing.traceparent()) else None
+            call = self._stub.ModelInfer(request, timeout=timeout_s, metadata=traced)
+            return _reply(await self._answer(call))
 
     async def config(self, model: str, version: int | None, timeout_s: float) -> Config:
         request = service_pb2.ModelConfigRequest(name=model, version=_text(version))

@@ -1,6 +1,7 @@
 """The worker: lease -> batch -> infer -> finish, in as many lanes as the backend has slots."""
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -9,13 +10,17 @@ from statistics import median
 import numpy as np
 
 from clicv2.imaging import Pixels
-from service import batcher
+from service import batcher, tracing
 from service.backend.protocol import Backend, BackendDown, BackendError
 from service.batcher import BatchLimits
 from service.errors import Unavailable
+from service.log import about
 from service.metrics import Metrics
 from service.prediction import BadOutput, Predictions
-from service.queue.protocol import Answer, Failure, Lease, Outcome, Queue, Reason
+from service.queue.protocol import Answer, Failure, Job, Lease, Outcome, Queue, Reason
+from service.tracing import Facts, Tracer
+
+log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.1  # at the backend's health
 # How long what the queue said of a lease is taken to be still true: too short for many callers to leave in.
@@ -39,9 +44,11 @@ class Worker:
         *,
         renew_every_s: float,
         clock: Callable[[], float] = time.monotonic,
+        tracer: Tracer | None = None,
     ) -> None:
         self._queue = queue
         self._backend = backend
+        self._tracer = tracer
         self._metrics = metrics
         self._limits = limits
         self._renew_every_s = renew_every_s
@@ -53,6 +60,7 @@ class Worker:
         self._leasing: asyncio.Task[object] | None = None  # the lane that waits for jobs
         self.answered_at = float("-inf")
         self.draining = False
+        metrics.watch(backend, limits.slots)
 
     @property
     def in_flight(self) -> int:
@@ -93,10 +101,12 @@ class Worker:
                 await self._backend.heal()
                 leases, leased_at = await self._gather()
             self._busy += 1
+            self._metrics.slots_busy(1)
             try:
                 await self._process(leases, leased_at)
             finally:
                 self._busy -= 1
+                self._metrics.slots_busy(-1)
                 for lease in leases:  # also those that were no longer wanted, and so never finished
                     self._held.pop(lease.job.id, None)
 
@@ -112,13 +122,20 @@ class Worker:
             for job in decision.expired:
                 await self._finish(held.pop(job.id), _EXPIRED)
             if decision.batch:
+                self._metrics.took("batch", self._clock() - leased_at)
                 return [held[job.id] for job in decision.batch], leased_at
             leases = await self._lease(decision.lease, decision.until)
             if not held:
                 leased_at = self._clock()
             for lease in leases:
+                self._metrics.leased(lease.job.attempt)
+                self._trace_lease(lease.job)
                 held[lease.job.id] = self._held[lease.job.id] = lease
         return list(held.values()), leased_at
+
+    def _trace_lease(self, job: Job) -> None:
+        facts: Facts = {"clicv2.job_id": job.id, "clicv2.attempt": job.attempt}
+        tracing.over(self._tracer, "queue", facts, parent=job.trace, took_s=self._clock() - job.admitted_at)
 
     async def _depth(self) -> int:
         try:
@@ -147,17 +164,25 @@ class Worker:
         leases = await self._wanted(leases, asked_at)
         if not leases:
             return
+        with about(job_id=" ".join(lease.job.id for lease in leases)):
+            await self._do(leases)
+
+    async def _do(self, leases: Sequence[Lease]) -> None:
+        """`_process`, of those that are wanted."""
         try:
             answers = await self._answer(leases)
         except BackendDown as error:
+            self._metrics.call_failed("down")
             answers = [Failure(Reason.UNAVAILABLE, str(error))] * len(leases)
         except (BackendError, BadOutput) as error:
+            self._metrics.call_failed("bad_output" if isinstance(error, BadOutput) else "error")
             if len(leases) > 1:
                 middle = len(leases) // 2
                 for half in (leases[:middle], leases[middle:]):
                     await self._process(half, float("-inf"))
                 return
             answers = [Failure(Reason.DEAD, str(error))]
+            log.warning("there is no answer to a picture: %s", error)
         await asyncio.gather(*(self._finish(lease, outcome) for lease, outcome in zip(leases, answers, strict=True)))
 
     async def _wanted(self, leases: Sequence[Lease], asked_at: float) -> Sequence[Lease]:
@@ -179,9 +204,12 @@ class Worker:
     async def _answer(self, leases: Sequence[Lease]) -> list[Outcome]:
         """An outcome for each. Raises BackendError or BadOutput if the call fails as a whole."""
         started = self._clock()
-        predictions = await self._infer(np.stack([lease.job.pixels for lease in leases]))
+        traces = [lease.job.trace for lease in leases]
+        with tracing.shared(self._tracer, "infer", {"clicv2.batch_size": len(leases)}, traces):
+            predictions = await self._infer(np.stack([lease.job.pixels for lease in leases]))
         inference_s = self._clock() - started
         self._calls_s.append(inference_s)
+        self._metrics.serves(self._backend.manifest)
         self._metrics.batch(len(leases))
         self._metrics.took("inference", inference_s)
 
@@ -189,6 +217,8 @@ class Worker:
             try:
                 return Answer(predictions.at(index), inference_s)
             except BadOutput as error:
+                with about(job_id=leases[index].job.id):
+                    log.warning("there is no answer to a picture: %s", error)
                 return Failure(Reason.DEAD, str(error))
 
         return [outcome(index) for index in range(len(leases))]

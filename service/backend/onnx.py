@@ -1,6 +1,7 @@
 """The embedded backend: ONNX Runtime on the CPU, in this process."""
 
 import asyncio
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -47,6 +48,10 @@ class OnnxBackend:
     @property
     def healthy(self) -> bool:
         return True  # what could fail here fails for one picture, or with the process
+
+    @property
+    def events(self) -> Mapping[str, int]:
+        return {}
 
     async def heal(self) -> None:
         pass

@@ -1,5 +1,6 @@
 """What a worker asks of whatever runs the model."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from clicv2.contract import Manifest
@@ -22,6 +23,7 @@ class Backend(Protocol):
         manifest: what the model says of itself; its preprocessing has been checked against the model file.
         slots: how many calls of `infer` run at once.
         healthy: False while calls are known to be pointless.
+        events: how often what has happened so far, by few names; for /metrics.
     """
 
     @property
@@ -32,6 +34,9 @@ class Backend(Protocol):
 
     @property
     def healthy(self) -> bool: ...
+
+    @property
+    def events(self) -> Mapping[str, int]: ...
 
     async def heal(self) -> None:
         """Return at once when healthy, else as soon as it is so again; finding out is its own business."""

@@ -18,8 +18,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -141,6 +141,10 @@ class TritonBackend:
     def opened(self) -> int:
         """How often the breaker has opened."""
         return self._breaker.opened
+
+    @property
+    def events(self) -> Mapping[str, int]:
+        return {**asdict(self.counts), "opened": self.opened}
 
     @property
     def shares_memory(self) -> bool:

@@ -22,14 +22,17 @@ import orjson
 from pydantic import ValidationError
 
 from clicv2.errors import ImageError
+from service import tracing
 from service.answering import Answering, complexity
 from service.archives import refuse_archive
 from service.door import Door
 from service.errors import DeadlineExceeded, InferenceFailed, Overloaded, ServiceError, Unavailable, UrlInputDisabled
 from service.jobs.protocol import End, JobLimits, Lease, LeaseLost, Source, Store
 from service.jobs.webhook import Webhooks
+from service.log import about
 from service.metrics import Metrics
 from service.schemas import Complexity, Options
+from service.tracing import Facts, Span, Tracer
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +65,7 @@ class Runner:
         describe: makes an item's problem.
         fetch: None: no picture is taken by its URL.
         webhooks: None: none are sent.
+        tracer: None: nothing is traced.
 
     Attributes:
         driven: how many jobs it drives now.
@@ -80,6 +84,7 @@ class Runner:
         deadline_s: float,
         fetch: Fetch | None = None,
         webhooks: Webhooks | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._store = store
         self._answering = answering
@@ -91,6 +96,7 @@ class Runner:
         self._deadline_s = deadline_s
         self._fetch = fetch
         self._webhooks = webhooks
+        self._tracer = tracer
         self._bell = asyncio.Event()
         self.driven = 0
 
@@ -116,7 +122,8 @@ class Runner:
             if lease is None:
                 await self._idle()
             else:
-                await self._drive(lease)
+                with about(api_job_id=lease.job_id, request_id=lease.request_id):
+                    await self._drive(lease)
 
     async def _idle(self) -> None:
         """Until there is a job here, or perhaps one that another gateway let go of."""
@@ -190,10 +197,16 @@ class Runner:
             place = places.popleft()
             drive.under_way.add(place)
             try:
-                await self._item(drive, place)
+                with tracing.within(self._trace(drive.lease, place)):
+                    await self._item(drive, place)
             except _LetGo:
                 return  # it stays under way, so that the release says so
             drive.under_way.remove(place)
+
+    def _trace(self, lease: Lease, place: int) -> Span | None:
+        """Of its own for each picture: that of the request has long ended, and a thousand pictures are no trace."""
+        facts: Facts = {"clicv2.api_job_id": lease.job_id, "clicv2.request_id": lease.request_id, "clicv2.item": place}
+        return self._tracer.begin("item", facts, "consumer") if self._tracer else None
 
     async def _item(self, drive: "_Drive", place: int) -> None:
         """Take an item to its end, and write that down. Raises LeaseLost."""

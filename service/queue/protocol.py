@@ -29,6 +29,7 @@ class Job:
         deadline: instant after which nobody wants the answer.
         admitted_at: instant of its admission.
         attempt: how many leases there have been, from 1.
+        trace: W3C traceparent of the span in which it was admitted; "" where nothing is recorded.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Job:
     deadline: float
     admitted_at: float
     attempt: int = 1
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -28,7 +28,15 @@ from service.errors import NoWorker, Overloaded, ServiceError, Unavailable
 from service.queue.keys import Keys
 from service.queue.link import Fields, Link
 from service.queue.protocol import Answer, Census, Failure, Job, Lease, Outcome, Reason
-from service.queue.wire import WireError, decode_outcome, decode_pixels, encode_outcome, encode_pixels
+from service.queue.wire import (
+    WireError,
+    decode_outcome,
+    decode_pixels,
+    encode_outcome,
+    encode_pixels,
+    name_caller,
+    trace_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +132,7 @@ class RedisQueue:
                 await asyncio.sleep(next(pauses))
 
     async def admit(self, job: Job) -> None:
-        caller = f"{self._name}/{next(self._numbers)}"
+        caller = name_caller(self._name, next(self._numbers), job.trace)
         call = _Call(caller, asyncio.get_running_loop().create_future())
         # Before Redis knows of it: the answer may overtake the reply.
         self._calls[job] = call
@@ -338,14 +346,21 @@ class RedisQueue:
 
     def _lease(self, row: _Row, found: bytes | None, asked_at: float) -> Lease | None:
         """The lease that Redis granted; None if the job cannot be read, which then is its end."""
-        entry, attempt, job_id, remaining_ms, age_ms, _ = row
+        entry, attempt, job_id, remaining_ms, age_ms, key = row
         try:
             pixels = decode_pixels(found or b"")
         except WireError as error:
             log.error("job %s cannot be read: %s", job_id.decode(), error)
             self._run_errand(self._bury(entry.decode(), attempt, job_id.decode(), str(error)))
             return None
-        job = Job(job_id.decode(), pixels, asked_at + remaining_ms / 1000, asked_at - age_ms / 1000, attempt)
+        job = Job(
+            id=job_id.decode(),
+            pixels=pixels,
+            deadline=asked_at + remaining_ms / 1000,
+            admitted_at=asked_at - age_ms / 1000,
+            attempt=attempt,
+            trace=trace_of(key),
+        )
         return Lease(job, _fence(entry, attempt))
 
     async def _bury(self, entry: str, attempt: int, job_id: str, why: str) -> None:

@@ -7,9 +7,15 @@
 
 Whoever changes a layout raises VERSION: during a roll-out both are in the queue, and each side
 refuses what it cannot read.
+
+A caller, who waits for a job's answer, has a name: <gateway>/<number>, and where the job is traced /<traceparent>
+after it. The name is the end of the key under which a worker finds the job's pixels, so it learns the trace by it.
+That is in no layout: to a release that does not know it a name is a name, which it hands on as it is, so that
+gateways and workers of both find together, and a trace is no reason to refuse a job.
 """
 
 import math
+import re
 import struct
 from typing import Any
 
@@ -30,10 +36,23 @@ _REASON = struct.Struct("<B")
 # A reason's code is its position: only ever append.
 _REASONS = (Reason.DEAD, Reason.EXPIRED, Reason.UNAVAILABLE)
 _SINGLE = np.dtype("<f4")
+_TRACED = re.compile(rb"/([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})")
+_TRACED_BYTES = len("/00-") + 32 + len("-") + 16 + len("-00")
 
 
 class WireError(Exception):
     """These bytes are not what they should be, or of another version."""
+
+
+def name_caller(gateway: str, number: int, trace: str) -> str:
+    """Unique, as the gateway's name and its numbers are."""
+    return f"{gateway}/{number}/{trace}" if trace else f"{gateway}/{number}"
+
+
+def trace_of(pixels_key: bytes) -> str:
+    """The traceparent of a job, by the key of its pixels; "" if it is not traced."""
+    found = _TRACED.fullmatch(pixels_key[-_TRACED_BYTES:])
+    return found[1].decode() if found else ""
 
 
 def encode_pixels(pixels: Pixels) -> bytes:

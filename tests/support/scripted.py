@@ -22,6 +22,7 @@ class ScriptedBackend:
         self.call_s = call_s
         self.calls: list[list[int]] = []
         self.healthy = True
+        self.events: dict[str, int] = {}
 
     async def heal(self) -> None:
         while not self.healthy:  # noqa: ASYNC110  # a test sets it, not an event

@@ -7,7 +7,7 @@
 --                                       `delivery count`, last renewed `idle` milliseconds ago
 --   {clicv2}:deadlines          ZSET    job id -> deadline: who is expired is found without reading pixels
 --   {clicv2}:job:<id>           HASH    entry -> its name in the stream; pixels -> the caller whose pixels it
---                                       has; and for each caller that waits <gateway>/<number> -> <gateway>
+--                                       has; and for each caller that waits <gateway>/<number>[/<traceparent>] -> <gateway>
 --   {clicv2}:pixels:<caller>    STRING  see wire.py; expires a while after the deadline
 --   {clicv2}:workers            ZSET    worker that is ready -> until when this is believed
 --   {clicv2}:answers:<gateway>  STREAM  caller, outcome: what the gateway has not read yet, and a little that it

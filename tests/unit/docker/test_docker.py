@@ -2,6 +2,9 @@
 
 import re
 import shlex
+import subprocess
+import sys
+import time
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
@@ -10,6 +13,7 @@ import pytest
 import yaml
 
 from clicv2 import contract
+from service.keys import KeyFile
 from service.server import UPLOADS_S
 from service.settings import Settings
 
@@ -33,8 +37,10 @@ def compose(path: str) -> dict[str, dict[str, dict[str, object]]]:
 
 
 SERVICES = compose("docker-compose.yml")["services"]
-# Those that run, without the commands that people run beside them.
-RUNNING = {name: service for name, service in SERVICES.items() if "profiles" not in service}
+# Those of a plain `up`; the others are what watches them, and commands that people run beside them.
+PLAIN = {name: service for name, service in SERVICES.items() if "profiles" not in service}
+COMMANDS = {"keys", "metrics-key"}
+OURS = {name for name, service in SERVICES.items() if str(service["image"]).startswith("clicv2-")}
 OVERLAY = compose("docker/compose.gpu.yml")["services"]
 
 
@@ -47,7 +53,7 @@ def steps(dockerfile: Path) -> list[tuple[str, str]]:
 
 def is_pinned(image: str) -> bool:
     """By digest, or by a tag that starts with a version or is given by who runs it."""
-    return bool(re.search(r"@sha256:[0-9a-f]{64}$|:(\d+[\w.-]*|\$\{TAG:-local\})$", image))
+    return bool(re.search(r"@sha256:[0-9a-f]{64}$|:(v?\d+[\w.-]*|\$\{TAG:-local\})$", image))
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
@@ -107,12 +113,13 @@ class TestService:
         assert "docker.sock" not in str(service)
 
     def test_its_health_is_checked_and_it_comes_back(self, name: str) -> None:
-        if name not in RUNNING:
+        if name in COMMANDS:
             assert SERVICES[name]["restart"] == "no"
             return
         check = SERVICES[name]["healthcheck"]
         assert isinstance(check, dict)
-        assert check["test"][0] in ("CMD", "CMD-SHELL")
+        # The exporter's image has nothing to check with; an alert tells when it is gone.
+        assert check == {"disable": True} if name == "redis-exporter" else check["test"][0] in ("CMD", "CMD-SHELL")
         assert SERVICES[name]["restart"] == "unless-stopped"
 
     def test_its_image_is_pinned(self, name: str) -> None:
@@ -122,17 +129,20 @@ class TestService:
         ports = SERVICES[name].get("ports", [])
         assert isinstance(ports, list)
         assert all(str(port).startswith("127.0.0.1:") for port in ports)
-        assert bool(ports) == (name == "gateway")
+        assert bool(ports) == (name in ("gateway", "grafana"))
 
     def test_it_waits_for_health_not_for_a_start(self, name: str) -> None:
         needed = SERVICES[name].get("depends_on", {})
         assert isinstance(needed, dict)
-        assert all(one == {"condition": "service_healthy"} for one in needed.values())
+        for other, how in needed.items():
+            ended = "completed_successfully" if other in COMMANDS else "healthy"
+            assert how == {"condition": f"service_{ended}"}
 
     def test_its_settings_exist(self, name: str) -> None:
         environment = SERVICES[name].get("environment", {})
         assert isinstance(environment, dict)
-        assert environment.keys() <= VARIABLES
+        if name in OURS:
+            assert environment.keys() <= VARIABLES
 
     def test_only_a_gpu_may_lock_memory(self, name: str) -> None:
         assert "ulimits" not in SERVICES[name]
@@ -155,8 +165,53 @@ def test_a_drain_is_never_cut_short() -> None:
 
 
 def test_only_the_gateway_has_a_network_that_leads_outside() -> None:
-    assert {name for name, service in RUNNING.items() if "front" in str(service["networks"])} == {"gateway"}
+    assert {name for name, service in PLAIN.items() if "front" in str(service["networks"])} == {"gateway"}
     assert compose("docker-compose.yml")["networks"]["back"] == {"internal": True}
+
+
+def test_what_watches_is_asked_for_and_stays_apart() -> None:
+    """Whoever gets into Grafana, which is reached from outside, gets no further."""
+    watching = {name: service for name, service in SERVICES.items() if service.get("profiles") == ["monitoring"]}
+    assert watching.keys() == {"metrics-key", "prometheus", "alertmanager", "grafana", "redis-exporter"}
+    networks = {
+        name: set(str(service.get("networks", "")).strip("[]").replace("'", "").split(", "))
+        for name, service in watching.items()
+    }
+    for name in ("grafana", "alertmanager"):
+        assert networks[name] == {"watch", "front"}
+    assert networks["prometheus"] == {"back", "watch"}
+    assert networks["redis-exporter"] == {"back"}
+    assert compose("docker-compose.yml")["networks"]["watch"] == {"internal": True}
+
+
+def test_grafana_has_no_password_that_everybody_knows() -> None:
+    grafana = SERVICES["grafana"]
+    assert "'GF_SECURITY_ADMIN_PASSWORD': '${GRAFANA_PASSWORD:-}'" in str(grafana["environment"])
+    shell, flag, script = grafana["entrypoint"]  # type: ignore[misc]
+    for password, status in (("", 64), ("chosen", 0)):
+        ran = script.replace("$$", "$").replace("sleep 10", "true").replace("exec /run.sh", "exit 0")
+        assert (
+            subprocess.run([shell, flag, ran], env={"GF_SECURITY_ADMIN_PASSWORD": password}, check=False).returncode
+            == status
+        )
+
+
+def test_the_key_of_prometheus_is_made_once(tmp_path: Path) -> None:
+    shell, flag, script = SERVICES["metrics-key"]["entrypoint"]  # type: ignore[misc]
+    environment = {
+        "CLICV2_KEYS_FILE": str(tmp_path / "keys.json"),
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+    }
+    made = set()
+    for _ in range(2):
+        subprocess.run([shell, flag, script.replace("/keys/", f"{tmp_path}/")], env=environment, check=True)
+        made.add((tmp_path / "prometheus.key").read_text())
+    [key] = made
+    known = KeyFile(tmp_path / "keys.json", time.monotonic, lambda: None)
+    found = known.find(key.strip())
+    assert found is not None
+    assert found.scope == "admin"
+    assert len(known) == 1
 
 
 def test_the_gpu_overlay_swaps_triton() -> None:

@@ -1,0 +1,218 @@
+"""Draw a dashboard's panels from what a Prometheus answers, as Grafana would lay them out.
+
+    python -m docs.dashboard --prometheus http://127.0.0.1:9090 --board overview --minutes 60 --to overview.png
+    PYTHONPATH=tests/support python -m docs.dashboard     # docs/dashboard.png, from a stack of its own and its faults
+
+The second one takes two minutes. In its third part hostile uploads come, in its fourth the only worker is gone.
+"""
+
+import argparse
+import json
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx
+import matplotlib as mpl
+import numpy as np
+import onnxruntime
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from clicv2 import contract
+from clicv2.imaging import decode, to_model_input
+
+DOCS = Path(__file__).parent
+BOARDS = DOCS.parent / "docker/grafana/dashboards"
+PART_S = 30
+COLUMNS, CELL_IN = 24, (0.72, 0.36)  # Grafana's grid, and a cell's width and height in inches
+GREEN, RED, GREY = "#3c7a3f", "#b8322a", "#55585f"
+
+Curve = tuple[Mapping[str, str], list[tuple[float, float]]]
+Panel = Mapping[str, Any]
+
+
+def draw(board: Mapping[str, Any], client: httpx.Client, start: float, end: float, window: str) -> Figure:
+    """All panels of a dashboard; `window` stands for $__rate_interval."""
+    panels = board["panels"]
+    height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels) + 1
+    with mpl.rc_context({"font.size": 7, "axes.titlesize": 8, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(COLUMNS * CELL_IN[0], height * CELL_IN[1]))
+        figure.text(0.01, 1 - 0.5 / height, board["title"], fontsize=13, weight="bold", va="center")
+        for panel in panels:
+            at = panel["gridPos"]
+            left, bottom = at["x"] / COLUMNS, 1 - (at["y"] + 1 + at["h"]) / height
+            if panel["type"] == "row":
+                figure.text(left + 0.01, bottom + 0.5 / height, panel["title"], weight="bold", fontsize=9, va="center")
+                continue
+            # Room for the title above, and for curves the instants and the legend below and the numbers at the left.
+            below, beside = (0.5, 0.01) if panel["type"] == "stat" else (1.6, 0.032)
+            axes = figure.add_axes(
+                (
+                    left + beside,
+                    bottom + below / height,
+                    at["w"] / COLUMNS - beside - 0.01,
+                    (at["h"] - below - 0.9) / height,
+                )
+            )
+            axes.set_title(panel["title"], loc="left")
+            found = [
+                (
+                    target["legendFormat"],
+                    _curves(client, target["expr"].replace("$__rate_interval", window), start, end),
+                )
+                for target in panel["targets"]
+            ]
+            _KINDS[panel["type"]](axes, panel, found, start)
+    return figure
+
+
+def _curves(client: httpx.Client, expression: str, start: float, end: float) -> list[Curve]:
+    step = max(1.0, (end - start) / 300)
+    query = {"query": expression, "start": start, "end": end, "step": step}
+    answer = client.get("/api/v1/query_range", params=query).raise_for_status().json()
+    return [(one["metric"], [(at, float(value)) for at, value in one["values"]]) for one in answer["data"]["result"]]
+
+
+def _lines(axes: Axes, panel: Panel, found: Sequence[tuple[str, list[Curve]]], start: float) -> None:
+    config = panel["fieldConfig"]["defaults"]
+    curves = [(_legend(legend, labels), points) for legend, some in found for labels, points in some]
+    instants = sorted({at for _, points in curves for at, _ in points})
+    values = {name: [dict(points).get(at, math.nan) for at in instants] for name, points in curves}
+    minutes = [(at - start) / 60 for at in instants]
+    if config.get("custom", {}).get("stacking", {}).get("mode") == "normal":
+        axes.stackplot(minutes, np.nan_to_num(list(values.values())), labels=list(values), alpha=0.8)
+    else:
+        for name, each in values.items():
+            axes.plot(minutes, each, label=name, linewidth=1)
+    for step in config.get("thresholds", {}).get("steps", ()):
+        if step["value"] is not None and axes.get_ylim()[1] > step["value"] / 3:
+            axes.axhline(step["value"], color=RED, linestyle="--", linewidth=0.8)
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _written(value, config["unit"])))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} min"))
+    axes.grid(alpha=0.25)
+    if values:
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=4, frameon=False, fontsize=6, borderpad=0)
+
+
+def _number(axes: Axes, panel: Panel, found: Sequence[tuple[str, list[Curve]]], _: float) -> None:
+    config = panel["fieldConfig"]["defaults"]
+    last = [(labels, points[-1][1]) for _, some in found for labels, points in some if points]
+    axes.set_axis_off()
+    steps = config.get("thresholds", {}).get("steps", ())
+    colour = GREY
+    if last and steps:
+        passed = [step for step in steps if step["value"] is None or last[0][1] >= step["value"]]
+        colour = {"green": GREEN, "red": RED}[passed[-1]["color"]]
+    axes.set_facecolor(colour)
+    axes.patch.set_visible(True)
+    axes.set_axis_on()
+    axes.set(xticks=[], yticks=[])
+    named = _legend(found[0][0], last[0][0]) if last and found[0][0] else ""
+    text = named or (_written(last[0][1], config["unit"]) if last else "no data")
+    axes.text(
+        0.5, 0.5, text, ha="center", va="center", color="white", fontsize=9 if named else 15, transform=axes.transAxes
+    )
+
+
+def _density(axes: Axes, panel: Panel, found: Sequence[tuple[str, list[Curve]]], start: float) -> None:
+    by_bound = sorted((float(labels["le"]), dict(points)) for _, some in found for labels, points in some)
+    bounds = [bound for bound, _ in by_bound if math.isfinite(bound)]
+    instants = sorted({at for _, points in by_bound for at in points})
+    totals = np.array([[points.get(at, 0.0) for at in instants] for bound, points in by_bound if math.isfinite(bound)])
+    each = np.diff(np.nan_to_num(totals), axis=0, prepend=0)  # [bounds, instants]; buckets hold what is below them
+    axes.pcolormesh([(at - start) / 60 for at in instants], bounds, each, cmap="inferno", shading="nearest")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} min"))
+    axes.set_ylabel(panel["title"].lower())
+
+
+_KINDS = {"timeseries": _lines, "stat": _number, "heatmap": _density}
+
+
+def _legend(template: str, labels: Mapping[str, str]) -> str:
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: labels.get(found[1], ""), template)
+
+
+def _written(value: float, unit: str) -> str:
+    if not math.isfinite(value):
+        return "–"
+    if unit == "percentunit":
+        return f"{100 * value:.4g} %"
+    if unit == "s" and 0 < abs(value) < 1:
+        return f"{1000 * value:.3g} ms"
+    if unit in ("bytes", "Bps"):
+        power = min(4, int(math.log(abs(value), 1024))) if abs(value) >= 1 else 0
+        return f"{value / 1024**power:.3g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}{'/s' if unit == 'Bps' else ''}"
+    return f"{value:.3g}{ {'s': ' s', 'reqps': '/s', 'cps': '/s', 'ops': '/s', 'watt': ' W'}.get(unit, '') }"
+
+
+def from_a_stack_of_its_own(board: Mapping[str, Any]) -> Figure:
+    """Two quiet minutes are no picture: so there is load, then hostile uploads, and then the worker dies."""
+    # Of the tests.
+    import tiny_model
+    from pictures import encode, noise
+    from redis_server import redis_server
+    from triton_server import install_configs, triton_server
+    from watched import callers, watched
+
+    pictures = [encode(noise(64, 64, seed) // (seed + 1), "PNG") for seed in range(12)]
+    hostile = [picture[:200] for picture in pictures]
+    with TemporaryDirectory() as folder:
+        repository = install_configs(tiny_model.write(Path(folder), work=4))
+        _refer_to(pictures, repository / "clicv2")
+        with (
+            redis_server() as redis,
+            triton_server(repository) as triton,
+            watched(repository, redis, triton, max_batch_size=8, backend_stall_s=5) as stack,
+        ):
+            start = time.time()
+            with callers(stack.gateway, 3, *pictures, pause_s=0.1):
+                time.sleep(2 * PART_S)
+                with callers(stack.gateway, 3, *hostile, pause_s=0.1):
+                    time.sleep(PART_S)
+                stack.worker.kill()
+                time.sleep(PART_S)
+                figure = draw(board, stack.seen.client, start, time.time(), "10s")
+            stack.fleet.worker()
+    return figure
+
+
+def _refer_to(pictures: Sequence[bytes], model: Path) -> None:
+    """Make these the model's reference: else their scores are another kind of pictures', which is an alert."""
+    version = contract.open_version(model)
+    session = onnxruntime.InferenceSession(version.model_file)
+    spec = version.manifest.preprocess
+    pixels = np.stack([to_model_input(decode(picture, spec).image, spec) for picture in pictures])
+    [scores] = session.run([contract.SCORE], {contract.INPUT: pixels})
+    reference = tuple(np.quantile(scores, np.linspace(0, 1, 101)).tolist())
+    replace(version.manifest, reference=reference).save(version.folder / contract.MANIFEST_FILE)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prometheus", help="URL; without it a stack is started, loaded and broken")
+    parser.add_argument("--board", default="overview", choices=sorted(path.stem for path in BOARDS.glob("*.json")))
+    parser.add_argument("--minutes", type=float, default=60.0, help="up to now")
+    parser.add_argument("--window", default="1m", help="of rates; four scrapes at least")
+    parser.add_argument("--to", type=Path, default=DOCS / "dashboard.png")
+    options = parser.parse_args()
+    board = json.loads((BOARDS / f"{options.board}.json").read_text())
+    if options.prometheus:
+        now = time.time()
+        with httpx.Client(base_url=options.prometheus, timeout=60) as client:
+            figure = draw(board, client, now - 60 * options.minutes, now, options.window)
+    else:
+        figure = from_a_stack_of_its_own(board)
+    figure.savefig(options.to, dpi=75)
+
+
+if __name__ == "__main__":
+    main()

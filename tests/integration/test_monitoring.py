@@ -1,0 +1,165 @@
+"""A real Prometheus watches a real stack under load: gateways, a worker, Redis with its exporter, and Triton.
+
+Every expression of every panel is asked, and has an answer; what cannot have one here is named below.
+"""
+
+import math
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import dashboards
+import httpx
+import numpy as np
+import pytest
+import tiny_model
+from dashboards import Asked
+from fleet import fleet
+from pictures import encode, noise
+from prometheus import HOST, ROOT, Prometheus, prometheus, redis_exporter
+from redis_server import redis_server
+from serving import Server, serving
+from triton_server import install_configs, triton_server
+
+from service import keys
+
+PICTURES = [encode(noise(64, 64, seed) // (seed + 1), "PNG") for seed in range(8)]
+BROKEN = PICTURES[0][:100]
+BLACK = encode(np.zeros((64, 64, 3), np.uint8), "PNG")
+# There is no GPU on the machines that test.
+NEEDS_GPU = "nv_gpu_"
+
+
+@dataclass
+class Watched:
+    """The stack, Prometheus, and what the callers have counted themselves, by status."""
+
+    gateways: list[Server]
+    worker: Server
+    prometheus: Prometheus
+    statuses: Counter[int]
+
+    @property
+    def pictures(self) -> int:
+        return self.statuses[200]
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    repository = install_configs(tiny_model.write(tmp_path_factory.mktemp("watched"), poison=True))
+    with ExitStack() as stack:
+        redis = stack.enter_context(redis_server())
+        redis.client.config_set("maxmemory", 256 << 20)
+        triton = stack.enter_context(triton_server(repository))
+        settings = {"triton_url": triton.url, "backend_stall_s": 5, "cache_bytes": 1 << 20}
+        processes = stack.enter_context(fleet(repository, redis, **settings))
+        worker = processes.worker()
+        gateways = [processes.gateway() for _ in range(2)]
+        targets = {
+            "gateway": [f"{HOST}:{gateway.port}" for gateway in gateways],
+            "worker": [f"{HOST}:{worker.port}"],
+            "triton": [f"{HOST}:{triton.ports[2]}"],
+            "redis": [stack.enter_context(redis_exporter(redis.url))],
+        }
+        seen = stack.enter_context(prometheus(targets))
+        for gateway in gateways:
+            _wait_until_ready(gateway)
+        yield Watched(gateways, worker, seen, _load(gateways, seen))
+
+
+def _wait_until_ready(server: Server) -> None:
+    until = time.monotonic() + 60
+    while not server.client.get("/readyz").is_success:
+        assert time.monotonic() < until, server.printed()
+        time.sleep(0.1)
+
+
+def _load(gateways: list[Server], seen: Prometheus, for_s: float = 12) -> Counter[int]:
+    """Pictures of all kinds for a while, between two quiet moments in which everything was scraped."""
+    scrapes = "min(count_over_time(up[1m]))"
+    seen.wait_for(lambda: (seen.value(scrapes) or 0) >= 2, "nothing was scraped")
+    started = time.monotonic()
+
+    def one(caller: int) -> Counter[int]:
+        statuses: Counter[int] = Counter()
+        number = caller
+        with httpx.Client(base_url=f"http://{HOST}:{gateways[caller % 2].port}", timeout=60) as client:
+            while time.monotonic() - started < for_s:
+                data = (*PICTURES, BROKEN, BLACK)[number % 10]
+                answer = client.post(
+                    "/v1/complexity", content=data, headers={"Content-Type": "image/png"}, params={"heatmap": "png"}
+                )
+                statuses[answer.status_code] += 1
+                number += 1
+                time.sleep(0.05)
+        return statuses
+
+    with ThreadPoolExecutor(4) as callers:
+        total = sum(callers.map(one, range(4)), Counter[int]())
+    scraped = (seen.value("sum(count_over_time(up[10m]))") or 0) + 8
+    seen.wait_for(lambda: (seen.value("sum(count_over_time(up[10m]))") or 0) >= scraped, "scraping has ended")
+    return total
+
+
+@pytest.mark.parametrize("asked", list(dashboards.asked("20s")), ids=str)
+def test_every_panel_has_an_answer(watched: Watched, asked: Asked) -> None:
+    answer = watched.prometheus.query(asked.expression)
+    if NEEDS_GPU in asked.expression:
+        return  # it is an expression, or the query had failed
+    assert answer, "nothing"
+    now = time.time()
+    curves = watched.prometheus.curves(asked.expression, now - 15, now, 1)
+    assert any(math.isfinite(value) for _, points in curves for _, value in points), "no number"
+
+
+def test_the_figures_are_the_callers_own(watched: Watched) -> None:
+    ask = watched.prometheus.value
+    assert watched.statuses.keys() == {200, 422, 500}  # good, broken, and one for which the model has no answer
+    for status, count in watched.statuses.items():
+        assert ask(f'sum(clicv2_requests_total{{route="/v1/complexity",status="{status}"}})') == count
+    assert ask("sum(clicv2_score_count)") == watched.pictures
+    assert ask("sum(clicv2_entropy_count)") == watched.pictures
+    assert ask("sum(clicv2_score_deciles_total)") == watched.pictures
+    assert ask("sum(clicv2_image_pixels_sum)") == watched.pictures * 64 * 64
+    assert ask('sum(clicv2_stage_duration_seconds_count{stage="total"})') == watched.pictures
+    assert ask("sum(clicv2_decode_failures_total)") == watched.statuses[422]
+    assert ask('sum(clicv2_upload_bytes_count{route="/v1/complexity"})') == watched.statuses.total()
+    computed = ask('sum(clicv2_cache_lookups_total{result="miss"})')
+    probes = ask("sum(clicv2_probes_total)")
+    assert computed is not None
+    assert probes is not None
+    assert ask('sum(clicv2_jobs_finished_total{outcome="answered"})') == computed + probes
+    assert ask("sum(abs(clicv2:jobs_unaccounted:difference))") == 0
+    assert ask("count(clicv2:jobs_unaccounted:difference)") == 3  # the worker admits nothing, and says so
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/runbooks").glob("*.md")), ids=lambda page: page.stem)
+def test_what_a_runbook_asks_can_be_asked(watched: Watched, page: Path) -> None:
+    text = page.read_text()
+    expressions = re.findall(r"promtool query instant http://127\.0\.0\.1:9090 '(.*)'$", text, re.MULTILINE)
+    assert len(expressions) == text.count("promtool query")
+    assert expressions
+    for expression in expressions:
+        watched.prometheus.query(expression)
+
+
+def test_every_process_is_seen(watched: Watched) -> None:
+    found = {labels["job"]: value for labels, value in watched.prometheus.query("sum by (job) (up)")}
+    assert found == {"gateway": 2, "worker": 1, "triton": 1, "redis": 1}
+
+
+def test_the_key_of_the_scope_admin_opens_the_figures(tmp_path: Path, repository: Path) -> None:
+    entry, key = keys.make("prometheus", "admin")
+    keys.add(tmp_path / "keys.json", entry)
+    (tmp_path / "prometheus.key").write_text(f"{key}\n")  # as `clicv2 keys create` prints it
+    (tmp_path / "wrong.key").write_text("clicv2_wrong\n")
+    with serving(repository, auth="on", keys_file=tmp_path / "keys.json") as gateway:
+        for file, up in (("prometheus.key", 1), ("wrong.key", 0)):
+            with prometheus({"gateway": [f"{HOST}:{gateway.port}"]}, tmp_path / file) as seen:
+                seen.wait_for(lambda: seen.value("up") is not None, "nothing was scraped")
+                assert seen.value("up") == up

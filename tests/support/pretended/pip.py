@@ -1,0 +1,23 @@
+"""In place of pip, which would change this environment: has it what is to be installed?"""
+
+import re
+import sys
+import tomllib
+from importlib.metadata import distribution
+from pathlib import Path
+
+HERE = re.compile(r"(\./?[\w/]*?)(?:\[(\w+)\])?")
+
+
+def main(arguments: list[str]) -> None:
+    install, wanted = arguments
+    assert install == "install"
+    if match := HERE.fullmatch(wanted):
+        project = tomllib.loads((Path(match[1]) / "pyproject.toml").read_text())["project"]
+        assert not match[2] or match[2] in project["optional-dependencies"], wanted
+        wanted = project["name"]
+    distribution(wanted)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,86 @@
+"""The committed dashboards are what the code makes, and Grafana's files name what there is."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from dashboards import FOLDER
+
+ROOT = Path(__file__).parents[3]
+GRAFANA = ROOT / "docker/grafana"
+BOARDS = sorted(FOLDER.glob("*.json"))
+
+
+def test_they_are_what_the_code_makes(tmp_path: Path) -> None:
+    (tmp_path / "left-over.json").write_text("{}")
+    subprocess.run([sys.executable, GRAFANA / "generate.py", "--to", tmp_path], check=True)
+    made = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*.json")}
+    kept = {path.relative_to(FOLDER): path.read_text() for path in FOLDER.rglob("*.json")}
+    assert made.keys() == kept.keys(), "run `make dashboards`"
+    for name in made:
+        assert made[name] == kept[name], f"{name}: run `make dashboards`"
+
+
+def test_there_are_those_that_operators_want() -> None:
+    assert {path.stem for path in BOARDS} == {"overview", "queue", "model", "triton", "redis", "objectives"}
+
+
+@pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
+class TestBoard:
+    def test_it_is_found_by_alerts(self, path: Path) -> None:
+        assert json.loads(path.read_text())["uid"] == f"clicv2-{path.stem}"
+
+    def test_its_panels_fit(self, path: Path) -> None:
+        """None lies over another or beside the screen."""
+        taken: set[tuple[int, int]] = set()
+        for panel in json.loads(path.read_text())["panels"]:
+            at = panel["gridPos"]
+            cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+            assert not cells & taken, panel["title"]
+            assert at["x"] + at["w"] <= 24
+            taken |= cells
+
+    def test_each_panel_says_what_it_tells(self, path: Path) -> None:
+        for panel in json.loads(path.read_text())["panels"]:
+            assert panel["title"]
+            if panel["type"] == "row":
+                continue
+            assert panel["description"]
+            unit = panel.get("fieldConfig", {}).get("defaults", {}).get("unit") or panel["options"]["yAxis"]["unit"]
+            assert unit
+            letters = [target["refId"] for target in panel["targets"]]
+            assert len(set(letters)) == len(letters) > 0
+
+    def test_its_data_come_from_the_source_that_is_chosen(self, path: Path) -> None:
+        board = json.loads(path.read_text())
+        [source] = board["templating"]["list"]
+        assert (source["name"], source["type"], source["query"]) == ("datasource", "datasource", "prometheus")
+        for panel in board["panels"]:
+            for target in panel.get("targets") or ():
+                assert target["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+
+
+def test_a_runbook_is_a_dashboard_of_its_own() -> None:
+    for path in (FOLDER / "runbooks").glob("*.json"):
+        board = json.loads(path.read_text())
+        assert board["uid"] == f"runbook-{path.stem}"
+        [panel] = board["panels"]
+        page = (ROOT / f"docs/runbooks/{path.stem}.md").read_text()
+        assert panel["options"]["mode"] == "markdown"
+        assert panel["options"]["content"] in page
+
+
+def test_what_is_provisioned_is_mounted() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    [provider] = yaml.safe_load((GRAFANA / "provisioning/dashboards/dashboards.yml").read_text())["providers"]
+    mounts = dict(volume.split(":")[:2] for volume in compose["grafana"]["volumes"])
+    assert mounts["./docker/grafana/dashboards"] == provider["options"]["path"]
+    assert mounts["./docker/grafana/provisioning"] == "/etc/grafana/provisioning"
+    home = Path(compose["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert (FOLDER / home.relative_to(provider["options"]["path"])).is_file()
+    for source in yaml.safe_load((GRAFANA / "provisioning/datasources/sources.yml").read_text())["datasources"]:
+        host = source["url"].removeprefix("http://").partition(":")[0]
+        assert host in compose
