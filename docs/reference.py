@@ -39,7 +39,11 @@ _CONFIGURATION = """# Configuration
 |---|---|---|
 """
 # What a default is that a machine or a folder decides.
-_BY_CIRCUMSTANCE = {"threads": "number of cores", "model_version": "highest"}
+_BY_CIRCUMSTANCE = {
+    "threads": "number of cores",
+    "model_version": "highest",
+    "model_repository": "`model_repository` here",
+}
 
 
 def _configuration() -> str:

@@ -19,6 +19,12 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def nearest_models() -> Path:
+    """The repository of the folder where one is, or else that of the checkout whose code this is."""
+    here, checkout = Path("model_repository"), Path(__file__).parents[1] / "model_repository"
+    return checkout if checkout.is_dir() and not here.is_dir() else here
+
+
 class Settings(BaseSettings):
     """Read from the environment: `HOST` and `PORT`, the rest as `CLICV2_` and the field's name in capitals.
 
@@ -88,8 +94,9 @@ class Settings(BaseSettings):
     )
 
     model_repository: Path = Field(
-        Path("model_repository"),
-        description="Folder NAME/VERSION/model.onnx, as Triton reads it. The checkout's own, which ships a model.",
+        default_factory=nearest_models,
+        description="Folder NAME/VERSION/model.onnx, as Triton reads it. Where there is none, the checkout's own, "
+        "which ships a model: `clicv2 score` is at home in any folder.",
     )
     model: str = Field("clicv2", pattern=r"^[\w.-]+$", description="Name of the model to serve. There is one.")
     model_version: Count | None = Field(

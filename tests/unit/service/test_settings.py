@@ -23,6 +23,16 @@ def test_the_environment_and_what_goes_before_it(monkeypatch: pytest.MonkeyPatch
     assert Settings(port=1).port == 1
 
 
+def test_models_are_those_of_the_folder_or_else_of_the_checkout(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("CLICV2_MODEL_REPOSITORY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert Settings().model_repository == ROOT / "model_repository"
+    (tmp_path / "model_repository").mkdir()
+    assert Settings().model_repository == Path("model_repository")
+
+
 def test_frozen() -> None:
     with pytest.raises(ValidationError):
         Settings().port = 1  # type: ignore[misc]
