@@ -137,7 +137,9 @@ def leak_test(manifest: Path | None, images: list[Path] | None, count: int = LEA
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Option(help="A run's folder, a .pt checkpoint, or model_repository/NAME, or NAME/VERSION.")],
+    model: Annotated[
+        Path, typer.Option(help="A run's folder, a .pt checkpoint, or model_repository/NAME, or NAME/VERSION.")
+    ],
     images: Images,
     ratings: Ratings,
     scale: Scale = None,
