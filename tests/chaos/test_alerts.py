@@ -40,6 +40,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model.write(tmp_path_factory.mktemp("slow"), work=150)
 
 
+@long
 def test_the_worker_dies(poisoned: Path, redis: RedisServer) -> None:
     with watched(poisoned, redis) as stack, callers(stack.gateway, 2, PICTURE):
         stack.worker.kill()
@@ -147,7 +148,8 @@ def triton(poisoned: Path, tmp_path: Path) -> Iterator[TritonServer]:
         yield server
 
 
-@pytest.mark.parametrize("fault", ["killed", pytest.param("silent", marks=long)])
+@long
+@pytest.mark.parametrize("fault", ["killed", "silent"])
 def test_triton_fails(triton: TritonServer, redis: RedisServer, fault: str) -> None:
     with watched(triton.repository, redis, triton, backend_stall_s=1) as stack, callers(stack.gateway, 2, PICTURE):
         triton.kill() if fault == "killed" else triton.stop()
