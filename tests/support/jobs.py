@@ -9,10 +9,13 @@ from secrets import token_hex
 from typing import Any
 
 import httpx
+import pytest
 from api import _served, called
 from fastapi import FastAPI
 from queues import running
 from redis_server import RedisServer
+from scripted import ScriptedBackend
+from uploads import flat, form, slug
 
 from service import choices
 from service.answering import Answering
@@ -151,3 +154,44 @@ async def gateway(
                 return
             async with running(runner.run()):
                 yield Gateway(service, app, client, jobs)
+
+
+LIMITS = job_limits(lease_s=LEASE_S, poll_s=0.1)
+PICTURES = {f"{mark}.png": flat(mark) for mark in (10, 50, 100, 150, 200)}
+SCORES = {name: pytest.approx(int(name.split(".")[0]) / 250, abs=1e-6) for name in PICTURES}
+
+
+@asynccontextmanager
+async def one(
+    stores: Stores, catalog: Catalog, backend: ScriptedBackend, limits: JobLimits = LIMITS, **options: object
+) -> AsyncIterator[Gateway]:
+    store = stores.make(limits)
+    try:
+        async with gateway(catalog, backend, store, limits=limits, **options) as running:  # type: ignore[arg-type]
+            yield running
+    finally:
+        await store.close()
+
+
+async def send(
+    running: Gateway, files: Mapping[str, bytes] = PICTURES, headers: Mapping[str, str] | None = None, **query: str
+) -> httpx.Response:
+    return await running.client.post("/v1/jobs", files=form(files), headers=headers, params=query)
+
+
+async def location(running: Gateway, files: Mapping[str, bytes] = PICTURES, **query: str) -> str:
+    accepted = await send(running, files, **query)
+    assert accepted.status_code == 202, accepted.text
+    return accepted.headers["location"]
+
+
+def problem(response: httpx.Response) -> tuple[int, str]:
+    assert response.headers["content-type"] == "application/problem+json", response.text
+    return response.status_code, slug(response.json())
+
+
+def ends(document: Mapping[str, object]) -> dict[str, object]:
+    """By name: the score or the problem."""
+    items = document["results"]
+    assert isinstance(items, list)
+    return {item["name"]: item["result"]["score"] if "result" in item else slug(item["problem"]) for item in items}

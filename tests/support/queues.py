@@ -14,12 +14,15 @@ from redis_server import RedisServer
 from clicv2.imaging import Pixels
 from service.errors import Overloaded, Unavailable
 from service.prediction import Prediction
+from service.queue.keys import Keys
 from service.queue.memory import MemoryQueue
 from service.queue.protocol import Answer, Failure, Job, Outcome, Queue, Reason
 from service.queue.redis import RedisQueue
 
 # A worker is taken to be gone after it. Long for a test, as the machine may have much else to do.
 LEASE_S = 0.4
+# Of the queues whose keys a test looks at.
+CLIC = Keys("clicv2")
 PIXELS = np.zeros((1, 1, 3), np.uint8)
 
 

@@ -2,55 +2,22 @@
 
 import asyncio
 import gzip
-import io
 import json
-import tarfile
-import zipfile
 from collections.abc import AsyncIterator, Mapping
 
 import httpx
 import numpy as np
 import pytest
 from api import Api, api
-from pictures import encode
 from queues import eventually
 from scripted import ScriptedBackend
+from uploads import GZIP, TAR, ZIP, flat, form, slug, tarred, zipped
 
 from service.catalog import Catalog
 
 pytestmark = pytest.mark.anyio
 
-TAR, ZIP, GZIP = "application/x-tar", "application/zip", "application/gzip"
-
-
-def flat(mark: int) -> bytes:
-    """The scripted backend scores it mark / 250."""
-    return encode(np.full((64, 64, 3), mark, np.uint8), "PNG")
-
-
 PICTURES = {f"{mark}.png": flat(mark) for mark in (10, 50, 100, 150, 200)}
-
-
-def form(files: Mapping[str, bytes]) -> list[tuple[str, tuple[str, bytes]]]:
-    return [("file", (name, data)) for name, data in files.items()]
-
-
-def zipped(files: Mapping[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return buffer.getvalue()
-
-
-def tarred(files: Mapping[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, data in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
-    return buffer.getvalue()
 
 
 async def send(
@@ -66,10 +33,6 @@ async def send_archive(running: Api, media_type: str, data: bytes) -> httpx.Resp
 def problem(response: httpx.Response) -> tuple[int, str]:
     assert response.headers["content-type"] == "application/problem+json", response.text
     return response.status_code, slug(response.json())
-
-
-def slug(document: Mapping[str, object]) -> str:
-    return str(document["type"]).removeprefix("urn:clicv2:problem:")
 
 
 def ends(response: httpx.Response) -> dict[str, object]:

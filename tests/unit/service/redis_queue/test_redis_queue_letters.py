@@ -1,41 +1,18 @@
 """What the queue between processes sets aside: jobs that killed their workers, and what cannot be read."""
 
 import time
-from collections.abc import AsyncIterator, Iterator
 
 import numpy as np
 import pytest
-from queues import LEASE_S, Ends, answer, closing, new_job, redis_ends, score
-from redis_server import RedisServer, redis_server
+from queues import CLIC, LEASE_S, Ends, answer, closing, new_job, score
+from redis_server import RedisServer
 
 from service.queue import redis as module
 from service.queue import wire
-from service.queue.keys import Keys
 from service.queue.protocol import Failure, Reason
 from service.queue.redis import RedisQueue
 
 pytestmark = pytest.mark.anyio
-
-CLIC = Keys("clicv2")
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[RedisServer]:
-    with redis_server() as server:
-        yield server
-
-
-@pytest.fixture
-def redis(shared: RedisServer) -> RedisServer:
-    """An empty Redis."""
-    shared.client.flushall()
-    return shared
-
-
-@pytest.fixture
-async def ends(redis: RedisServer) -> AsyncIterator[Ends]:
-    async with redis_ends(redis, prefix=CLIC.prefix, max_attempts=2) as ends:
-        yield ends
 
 
 async def test_a_dead_letter_can_be_examined(redis: RedisServer, ends: Ends) -> None:

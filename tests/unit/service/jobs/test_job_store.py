@@ -1,14 +1,14 @@
 """What every store of jobs does, in memory and in a real Redis."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from secrets import token_hex
 
 import pytest
 from jobs import LEASE_S, OPTIONS, Stores, begin, job_limits
-from redis_server import RedisServer, redis_server
+from redis_server import RedisServer
 
 from service.errors import JobsFull, KeyReused, Unavailable, UnknownJob
 from service.jobs.protocol import Draft, Earlier, End, JobLimits, Lease, LeaseLost, Source, Store
@@ -19,18 +19,6 @@ GOOD = End(True, b'{"index":0,"name":"a","result":{}}', b'{"index":0,"name":"a",
 BAD = End(False, b'{"index":1,"name":"b","problem":{}}', b'{"index":1,"name":"b","problem":"urn:x"}')
 LIMITS = job_limits(lease_s=LEASE_S)
 TWO = {"a": b"A" * 100, "b": b"B" * 2000}
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    with redis_server() as server:
-        yield server
-
-
-@pytest.fixture(params=["memory", "redis"])
-def stores(request: pytest.FixtureRequest) -> Stores:
-    server = request.getfixturevalue("redis") if request.param == "redis" else None
-    return Stores(server, f"test-{token_hex(4)}")
 
 
 @asynccontextmanager

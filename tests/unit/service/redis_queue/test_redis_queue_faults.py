@@ -3,12 +3,13 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 import redis as redis_py
 from queues import (
+    CLIC,
     LEASE_S,
     Ends,
     answer,
@@ -21,7 +22,6 @@ from queues import (
     numbered,
     present,
     reason,
-    redis_ends,
     redis_queue,
     running,
     score,
@@ -30,32 +30,11 @@ from queues import (
 from redis_server import RedisServer, redis_server
 
 from service.errors import NoWorker, Unavailable
-from service.queue.keys import GROUP, Keys
+from service.queue.keys import GROUP
 from service.queue.protocol import Answer, Failure, Reason
 from service.queue.redis import RedisQueue
 
 pytestmark = pytest.mark.anyio
-
-CLIC = Keys("clicv2")
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[RedisServer]:
-    with redis_server() as server:
-        yield server
-
-
-@pytest.fixture
-def redis(shared: RedisServer) -> RedisServer:
-    """An empty Redis."""
-    shared.client.flushall()
-    return shared
-
-
-@pytest.fixture
-async def ends(redis: RedisServer) -> AsyncIterator[Ends]:
-    async with redis_ends(redis, prefix=CLIC.prefix, max_attempts=2) as ends:
-        yield ends
 
 
 async def test_a_killed_redis_loses_nothing_and_is_missed_at_once() -> None:

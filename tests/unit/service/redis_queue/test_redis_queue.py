@@ -3,11 +3,11 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, suppress
 
 import pytest
 from queues import (
+    CLIC,
     LEASE_S,
     Ends,
     answer,
@@ -18,13 +18,12 @@ from queues import (
     new_job,
     numbered,
     reason,
-    redis_ends,
     redis_queue,
     running,
     score,
     work,
 )
-from redis_server import RedisServer, redis_server
+from redis_server import RedisServer
 
 from service.errors import NoWorker
 from service.queue import redis as module
@@ -33,27 +32,6 @@ from service.queue.protocol import Census, Failure, Job, Reason
 from service.queue.redis import RedisQueue
 
 pytestmark = pytest.mark.anyio
-
-CLIC = Keys("clicv2")
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[RedisServer]:
-    with redis_server() as server:
-        yield server
-
-
-@pytest.fixture
-def redis(shared: RedisServer) -> RedisServer:
-    """An empty Redis."""
-    shared.client.flushall()
-    return shared
-
-
-@pytest.fixture
-async def ends(redis: RedisServer) -> AsyncIterator[Ends]:
-    async with redis_ends(redis, prefix=CLIC.prefix, max_attempts=2) as ends:
-        yield ends
 
 
 async def test_two_gateways_and_three_workers_answer_everybody_once(redis: RedisServer) -> None:
