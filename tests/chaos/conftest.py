@@ -1,8 +1,21 @@
-import os
 from collections.abc import Iterator
 
 import pytest
 from redis_server import RedisServer, redis_server
+from sizes import Figures
+
+FIGURES = pytest.StashKey[Figures]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[FIGURES] = Figures()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if rows := config.stash[FIGURES].rows:
+        terminalreporter.section("what was measured, by promise")
+        for row in rows:
+            terminalreporter.write_line(row)
 
 
 @pytest.fixture
@@ -11,9 +24,8 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def scale() -> int:
-    """How many times the faults of a quick run are made: `make chaos` sets CHAOS_SCALE."""
-    return int(os.environ.get("CHAOS_SCALE", "1"))
+def figures(pytestconfig: pytest.Config) -> Figures:
+    return pytestconfig.stash[FIGURES]
 
 
 @pytest.fixture(scope="module")

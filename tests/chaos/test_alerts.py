@@ -4,7 +4,6 @@ Alerts wait for nothing here; what they ask for is what they ask for in producti
 the two erosions need hours: for those there are Prometheus' own tests of rules alone.
 """
 
-import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from fleet import fleet
 from pictures import encode, noise
 from prometheus import HOST, ROOT, prometheus
 from redis_server import RedisServer
+from sizes import SIZES
 from triton_server import TritonServer, install_configs, triton_server
 from watched import callers, until_ready, watched
 
@@ -26,7 +26,7 @@ PICTURE = encode(noise(64, 64), "PNG")
 BROKEN = PICTURE[:100]
 BLACK = encode(np.zeros((64, 64, 3), np.uint8), "PNG")
 # A rehearsal takes 10 to 20 seconds, most of them until everything runs.
-long = pytest.mark.skipif(os.environ.get("CHAOS_SCALE", "1") == "1", reason="`make chaos` rehearses all of them")
+long = pytest.mark.skipif(not SIZES.rehearsals, reason="`make chaos` rehearses all of them")
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,11 @@ import tiny_model
 from fleet import arriving, ask, asking, caller_of, fleet, judge, scores_of, until_ready
 from redis_server import RedisServer
 from serving import Server
+from sizes import SIZES, Figures, spread
 
 pytestmark = pytest.mark.anyio
 
-LOAD_S = 4.0
+RATE_S = 2.0  # for which a rate is measured
 CAPACITY = 8
 
 
@@ -32,13 +33,13 @@ async def closed_loop_rate(client: httpx.AsyncClient) -> float:
     """Answers a second when nobody is refused."""
     started = time.monotonic()
     async with asking(client, 3, pause_s=0) as replies:
-        await asyncio.sleep(LOAD_S / 2)
+        await asyncio.sleep(RATE_S)
     assert all(reply.ok for reply in replies)
     return len(replies) / (time.monotonic() - started)
 
 
 async def test_overload_is_refused_and_costs_little(
-    repository: Path, redis: RedisServer, scores: list[float], scale: int
+    repository: Path, redis: RedisServer, scores: list[float], figures: Figures
 ) -> None:
     """Promise 10: three times as many as can be served."""
     with fleet(repository, redis, queue_capacity=CAPACITY, max_in_flight=1000, deadline_s=30) as processes:
@@ -48,8 +49,8 @@ async def test_overload_is_refused_and_costs_little(
             await until_ready(client)
             before = await closed_loop_rate(client)
             admitted, answered = count(gateway, "admitted"), count(gateway, "finished", outcome="answered")
-            started = time.monotonic()
-            replies = await arriving(client, 3 * before, LOAD_S * scale)
+            started, memory = time.monotonic(), resident(gateway)
+            replies = await arriving(client, 3 * before, SIZES.load_s)
             took_s = time.monotonic() - started
             met = judge(replies, scores, within_s=30, allowed=frozenset({429}))
             refused = [reply for reply in replies if not reply.ok]
@@ -57,13 +58,21 @@ async def test_overload_is_refused_and_costs_little(
             assert gateway.metric("clicv2_requests_shed_total", reason="queue") == met[429]
             assert count(gateway, "admitted") - admitted == met[200]
             assert count(gateway, "finished", outcome="answered") - answered == met[200]
+            grown = resident(gateway) / memory - 1
             after = await closed_loop_rate(client)
+        figures.add(
+            10,
+            f"three times too many for {SIZES.load_s:.0f} s: answers a second, of those without",
+            f"{met[200] / took_s / before:.0%}",
+        )
+        figures.add(10, "429 after", spread([reply.took_s for reply in refused]))
+        figures.add(10, "the gateway's memory grew by", f"{grown:.0%}")
         # Of the slower of two measurements: what else the machine does comes and goes.
         assert met[200] / took_s >= min(before, after) / 2
 
 
 async def test_no_job_reaches_the_backend_too_late(
-    repository: Path, redis: RedisServer, scores: list[float], scale: int
+    repository: Path, redis: RedisServer, scores: list[float], figures: Figures
 ) -> None:
     """Promise 11: twice as many as can be served in time, and a queue that takes them all."""
     deadline_s = 1.5
@@ -73,15 +82,24 @@ async def test_no_job_reaches_the_backend_too_late(
             await until_ready(client)
             rate = await closed_loop_rate(client)
             computed = worker.metric("clicv2_batch_size_sum")
-            replies = await arriving(client, 2 * rate, LOAD_S * scale)
+            replies = await arriving(client, 2 * rate, SIZES.load_s)
             met = judge(replies, scores, within_s=deadline_s, allowed=frozenset({504}))
             computed = worker.metric("clicv2_batch_size_sum") - computed
         assert {reply.problem for reply in replies if not reply.ok} == {"deadline-exceeded"}
+        late_s = max(reply.took_s for reply in replies) - deadline_s
+        figures.add(
+            11,
+            f"twice too many for {SIZES.load_s:.0f} s: computed; answered; 504",
+            f"{computed:.0f}; {met[200]}; {met[504]}",
+        )
+        figures.add(11, "the last 504, from its deadline", f"{late_s:+.2f} s")
         # To begin the oldest, whatever time it has left, would waste nearly every call at such a load.
         assert computed <= 1.25 * met[200] + 2
 
 
-async def test_who_leaves_costs_nothing(repository: Path, redis: RedisServer, scores: list[float]) -> None:
+async def test_who_leaves_costs_nothing(
+    repository: Path, redis: RedisServer, scores: list[float], figures: Figures
+) -> None:
     """Promise 12: half of the callers hang up while their pictures wait."""
     callers = 32
     with fleet(repository, redis, max_in_flight=1000, deadline_s=60) as processes:
@@ -100,6 +118,13 @@ async def test_who_leaves_costs_nothing(repository: Path, redis: RedisServer, sc
             assert count(gateway, "in_flight") == 0
             wasted = worker.metric("clicv2_batch_size_sum") - computed - len(staying)
         assert 0 <= wasted <= 2
+    figures.add(12, f"of {len(leaving)} who left while queued, computed", f"{wasted:.0f}")
+
+
+def resident(server: Server) -> float:
+    """Its memory, in kB."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return float(status.split("VmRSS:")[1].split()[0])
 
 
 def count(gateway: Server, what: str, **labels: str) -> float:

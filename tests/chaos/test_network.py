@@ -1,7 +1,6 @@
 """Promise 4: a bad network between a gateway, a worker, Redis and Triton does no harm, and none when it is over."""
 
 import asyncio
-import os
 import socket
 import socketserver
 import threading
@@ -16,12 +15,11 @@ from fleet import PICTURES, ask_all, asking, caller_of, fleet, judge, scores_of,
 from proxy import HOST, Fault, Proxy, proxy
 from redis_server import RedisServer
 from serving import Server
+from sizes import QUICK, SIZES, Figures
 from triton_server import install_configs, triton_server
 
 pytestmark = pytest.mark.anyio
 
-SCALE = int(os.environ.get("CHAOS_SCALE", "1"))
-FAULT_S = min(60.0, 4.0 * SCALE)
 DEADLINE_S = 15.0
 TIMEOUT_S = 1.0  # after which Redis is taken to be out of reach
 DELAY_S = 1.5  # so late that nobody waits for it any more
@@ -29,7 +27,7 @@ DELAY_S = 1.5  # so late that nobody waits for it any more
 PLACES = ("gateway to Redis", "worker to Redis", "worker to Triton")
 FAULTS = [fault for fault in Fault if fault is not Fault.NONE]
 NOTHING_PASSES = (Fault.CUT, Fault.RESET, Fault.BLACK_HOLE)
-QUICK = [
+SOME = [
     ("gateway to Redis", Fault.BLACK_HOLE),
     ("gateway to Redis", Fault.RESET),
     ("worker to Redis", Fault.CUT),
@@ -75,12 +73,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> Itera
         yield Stack(gateway, dict(zip(PLACES, networks, strict=True)), scores)
 
 
-@pytest.mark.parametrize(("place", "fault"), QUICK if SCALE == 1 else ALL)
-async def test_a_bad_network_does_no_harm(stack: Stack, place: str, fault: Fault) -> None:
+@pytest.mark.parametrize(("place", "fault"), SOME if SIZES is QUICK else ALL)
+async def test_a_bad_network_does_no_harm(stack: Stack, figures: Figures, place: str, fault: Fault) -> None:
     """Everybody is answered or refused in time, nobody wrongly; when it is over, all is as before."""
     network = stack.networks[place]
     # A short fault leaves time to answer whatever was admitted.
-    refusals = frozenset({503} if FAULT_S < DEADLINE_S / 2 else {503, 504})
+    refusals = frozenset({503} if SIZES.fault_s < DEADLINE_S / 2 else {503, 504})
     async with caller_of(stack.gateway) as client:
         await until_ready(client)
         async with asking(client, 6, keyed=True) as replies:
@@ -89,15 +87,22 @@ async def test_a_bad_network_does_no_harm(stack: Stack, place: str, fault: Fault
             try:
                 await asyncio.sleep(1)
                 answered = sum(reply.ok for reply in replies)
-                await asyncio.sleep(FAULT_S - 1)
+                await asyncio.sleep(SIZES.fault_s - 1)
                 if fault in NOTHING_PASSES:
                     assert sum(reply.ok for reply in replies) == answered, "the network was good"
             finally:
                 network.impose(Fault.NONE)
             await until_ready(client)
             await asyncio.sleep(1)
-        assert judge(replies, stack.scores, within_s=DEADLINE_S, allowed=refusals)[200] > 0
+        met = judge(replies, stack.scores, within_s=DEADLINE_S, allowed=refusals)
+        assert met[200] > 0
         assert judge(await ask_all(client), stack.scores, within_s=DEADLINE_S) == {200: len(PICTURES)}
+    late_s = max(reply.took_s for reply in replies) - DEADLINE_S
+    figures.add(
+        4,
+        f"{place}: {fault.name.lower()} for {SIZES.fault_s:.0f} s",
+        f"{dict(met)}, the last {late_s:+.2f} s from the deadline",
+    )
 
 
 class Echo(socketserver.BaseRequestHandler):

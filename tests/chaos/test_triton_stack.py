@@ -3,6 +3,7 @@
 import asyncio
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import tiny_model
 from fleet import PICTURES, Reply, ask_all, asking, caller_of, fleet, judge, until_ready
 from redis_server import RedisServer
 from serving import COMMAND, Server, serving
+from sizes import SIZES, Figures, spread
 from triton_server import TritonServer, install_configs, triton_server
 
 from clicv2 import contract
@@ -104,27 +106,34 @@ FAULTS: dict[str, tuple[Callable[[TritonServer], None], Callable[[TritonServer],
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_failing_triton_is_contained(stack: Stack, scores: list[float], scale: int, fault: str) -> None:
+async def test_a_failing_triton_is_contained(stack: Stack, scores: list[float], figures: Figures, fault: str) -> None:
     """Promise 13: meanwhile everybody is told at once, and soon after it is as before."""
     harm, mend = FAULTS[fault]
     async with caller_of(stack.gateway) as client:
         await until_ready(client)
-        for _ in range(scale):
+        seen_s, over_s = [], []
+        for _ in range(SIZES.deaths):
             async with asking(client, 6) as replies:
                 await asyncio.sleep(1)
                 before = len(replies)
+                harmed = time.monotonic()
                 await asyncio.to_thread(harm, stack.triton)
                 refused = await until_ready(client, False)
+                seen_s.append(time.monotonic() - harmed)
                 assert refused.json()["type"] == "urn:clicv2:problem:not-ready"
                 assert (await asyncio.to_thread(stack.worker.client.get, "/readyz")).status_code == 503
                 await asyncio.sleep(2)
                 await asyncio.to_thread(mend, stack.triton)
+                mended = time.monotonic()
                 await until_well(client, stack.triton)
+                over_s.append(time.monotonic() - mended)
                 await asyncio.sleep(1)
             met = judge(replies, scores, within_s=DEADLINE_S, allowed=UNAVAILABLE)
             assert before > 0
             assert met[503] > 0
             assert judge(await ask_all(client), scores, within_s=DEADLINE_S) == {200: len(PICTURES)}
+    figures.add(13, f"Triton {fault}: not ready after", spread(seen_s))
+    figures.add(13, f"Triton {fault}: when it is mended, ready after", spread(over_s))
 
 
 async def until_well(client: httpx.AsyncClient, triton: TritonServer) -> None:
