@@ -68,6 +68,7 @@ def make_server(app: FastAPI, inside: Drains, settings: Settings) -> DrainingSer
         log_config=None,  # its lines go the way of all others; see `service.log`
         access_log=False,  # `service.routes.edge` writes it, without paths and queries
         server_header=False,
+        timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=UPLOADS_S,
     )
     return DrainingServer(config, inside, settings)

@@ -6,6 +6,8 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
 from math import ceil
 from pathlib import Path
 
@@ -96,6 +98,20 @@ def test_who_disconnects_costs_nothing(slow: Server, together: ThreadPoolExecuto
     assert {answer.status_code for answer in answers} == {200}, "they take nobody's place either"
     assert slow.metric("clicv2_batch_size_sum") == inferred + 1 + IN_FLIGHT - 2
     slow.assert_metrics_add_up()
+
+
+def test_an_idle_connection_is_kept_for_who_may_use_it_again(repository: Path) -> None:
+    """Closed sooner than a proxy expects, the next picture that it sends there is answered 502."""
+    with serving(repository) as server, serving(repository, keep_alive_s=1) as impatient:
+        kept, closed = (HTTPConnection(HOST, process.port, timeout=10) for process in (server, impatient))
+        with closing(kept), closing(closed):
+            for connection in (kept, closed):
+                connection.request("GET", "/livez")
+                connection.getresponse().read()
+            assert closed.sock.recv(1) == b""
+            time.sleep(6)  # uvicorn by itself waits for 5
+            kept.request("GET", "/livez")  # on the same connection: this client makes no other by itself
+            assert kept.getresponse().read()
 
 
 def test_the_deadline_is_kept(slow_repository: Path, together: ThreadPoolExecutor) -> None:

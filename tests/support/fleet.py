@@ -4,6 +4,7 @@ Every picture has a score of its own, so an answer that goes to the wrong caller
 """
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -83,10 +84,26 @@ class Reply:
         return str(self.response.json()["type"]).removeprefix("urn:clicv2:problem:")
 
 
+class Pools(httpx.AsyncBaseTransport):
+    """Several pools of connections in turn: httpx looks through all of a pool for each request."""
+
+    def __init__(self, count: int) -> None:
+        limits = httpx.Limits(max_connections=1000 // count)
+        self._pools = [httpx.AsyncHTTPTransport(limits=limits) for _ in range(count)]
+        self._turns = itertools.cycle(self._pools)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await next(self._turns).handle_async_request(request)
+
+    async def aclose(self) -> None:
+        for pool in self._pools:
+            await pool.aclose()
+
+
 @asynccontextmanager
 async def caller_of(gateway: Server) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(
-        base_url=f"http://{HOST}:{gateway.port}", timeout=120, limits=httpx.Limits(max_connections=1000)
+        base_url=f"http://{HOST}:{gateway.port}", timeout=120, transport=Pools(25), trust_env=False
     ) as client:
         yield client
 
