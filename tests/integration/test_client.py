@@ -8,6 +8,7 @@ import os
 import pkgutil
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -116,6 +117,27 @@ def test_comparisons(client: Client, tmp_path: Path) -> None:
     with pytest.raises(errors.UnsupportedImage) as caught:
         client.compare([PNG, b"text"])
     assert caught.value.facts["index"] == 1
+
+
+def test_a_batch_is_as_single_calls(client: Client, tmp_path: Path) -> None:
+    pictures = {
+        "noise.png": encode(noise(80, 60), "PNG"),
+        "notes.txt": b"no picture",
+        "scene.jpg": encode(scene(90, 70), "JPEG"),
+    }
+    with tarfile.open(tmp_path / "all.tar.gz", "w:gz") as tar:
+        for name, data in pictures.items():
+            (tmp_path / name).write_bytes(data)
+            tar.add(tmp_path / name, name)
+    sent = client.score_batch([tmp_path / name for name in pictures], heatmap="grid")
+    packed = client.score_archive(tmp_path / "all.tar.gz", heatmap="grid")
+    for batch in (sent, packed):
+        assert [(item.index, item.name) for item in batch.items] == list(enumerate(pictures))
+        assert (batch.counts.items, batch.counts.scored, batch.counts.failed) == (3, 2, 1)
+        assert isinstance(batch.items[1].error, errors.UnsupportedImage)
+        for item in (batch.items[0], batch.items[2]):
+            assert item.unwrap().score == client.score(pictures[item.name]).score
+            assert item.unwrap().heatmap is not None
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from clicv2_client.errors import Clicv2Error, ConnectionFailed, InvalidAnswer, P
 from clicv2_client.many import Scored
 from clicv2_client.pictures import Picture
 from clicv2_client.results import (
+    Batch,
     Comparison,
     Complexity,
     Difference,
@@ -24,6 +25,7 @@ from clicv2_client.retry import NEVER, Retry
 __all__ = [
     "NEVER",
     "AsyncClient",
+    "Batch",
     "Clicv2Error",
     "Client",
     "CompareOptions",

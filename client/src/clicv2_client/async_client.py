@@ -14,7 +14,7 @@ from clicv2_client.jobs import AsyncJobs
 from clicv2_client.many import Scored, in_order_async
 from clicv2_client.options import DEFAULT_MANY_TIMEOUT_S, DEFAULT_TIMEOUT_S, Options
 from clicv2_client.pictures import Picture
-from clicv2_client.results import Comparison, Complexity, HeatmapPicture, Model
+from clicv2_client.results import Batch, Comparison, Complexity, HeatmapPicture, Model
 from clicv2_client.retry import PATIENT, Retry
 
 
@@ -104,6 +104,28 @@ class AsyncClient:
                 return Scored(index, picture, error=error)
 
         return in_order_async(pictures, one, concurrency)
+
+    async def score_batch(
+        self,
+        pictures: Sequence[Picture],
+        *,
+        timeout_s: float = DEFAULT_MANY_TIMEOUT_S,
+        idempotency_key: str | None = None,
+        **options: Unpack[ScoreOptions],
+    ) -> Batch:
+        """`Client.score_batch`."""
+        return await self._asking.ask(calls.score_batch(pictures, self._terms(timeout_s, idempotency_key), **options))
+
+    async def score_archive(
+        self,
+        archive: Picture,
+        *,
+        timeout_s: float = DEFAULT_MANY_TIMEOUT_S,
+        idempotency_key: str | None = None,
+        **options: Unpack[ScoreOptions],
+    ) -> Batch:
+        """`Client.score_archive`."""
+        return await self._asking.ask(calls.score_archive(archive, self._terms(timeout_s, idempotency_key), **options))
 
     async def heatmap(
         self,

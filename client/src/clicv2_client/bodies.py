@@ -125,6 +125,8 @@ class File:
             file = self.path.open("rb")
         except OSError as error:
             raise UnreadablePicture(f"cannot read {self.path}: {error.strerror or error}") from error
+        except ValueError as error:  # a zero byte in its name
+            raise UnreadablePicture(f"cannot read {str(self.path)!r}: {error}") from error
 
         def pieces() -> Pieces:
             with file:

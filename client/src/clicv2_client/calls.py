@@ -14,6 +14,7 @@ from clicv2_client.errors import UnknownJob, UnreadablePicture
 from clicv2_client.exchange import KEY, Call
 from clicv2_client.pictures import Picture, is_url, part_of
 from clicv2_client.results import (
+    Batch,
     Colormap,
     Comparison,
     Complexity,
@@ -154,6 +155,16 @@ def compare(pictures: Sequence[Picture], terms: Terms, **options: Unpack[Compare
     )
 
 
+def score_batch(pictures: Sequence[Picture], terms: Terms, **options: Unpack[ScoreOptions]) -> Call[Batch]:
+    _check("score_batch", options, ScoreOptions)
+    return _batch(Form([part_of(picture) for picture in pictures]), terms, options)
+
+
+def score_archive(archive: Picture, terms: Terms, **options: Unpack[ScoreOptions]) -> Call[Batch]:
+    _check("score_archive", options, ScoreOptions)
+    return _batch(Archive(part_of(archive)), terms, options)
+
+
 def models(terms: Terms) -> Call[tuple[Model, ...]]:
     parse = partial(read, Models)
     return Call("GET", "/v1/models", lambda reply: parse(reply).models, terms.timeout_s, headers=_headers(JSON, terms))
@@ -196,6 +207,20 @@ def delete(job_id: str, terms: Terms) -> Call[None]:
 def events(job_id: str, terms: Terms) -> Call[None]:
     headers = _headers("text/event-stream", terms)
     return Call("GET", f"{_job(job_id)}/events", lambda _: None, terms.timeout_s, headers=headers)
+
+
+def _batch(body: Body, terms: Terms, options: Mapping[str, object]) -> Call[Batch]:
+    return Call(
+        "POST",
+        "/v1/complexity/batch",
+        partial(read, Batch),
+        terms.timeout_s,
+        params=_written(options),
+        headers=_headers(JSON, terms),
+        body=body,
+        keyed=True,
+        timed=True,
+    )
 
 
 def _submit(body: Body, terms: Terms, options: Mapping[str, object]) -> Call[Job]:

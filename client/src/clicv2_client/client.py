@@ -14,7 +14,7 @@ from clicv2_client.jobs import Jobs
 from clicv2_client.many import Scored, in_order
 from clicv2_client.options import DEFAULT_MANY_TIMEOUT_S, DEFAULT_TIMEOUT_S, Options
 from clicv2_client.pictures import Picture
-from clicv2_client.results import Comparison, Complexity, HeatmapPicture, Model
+from clicv2_client.results import Batch, Comparison, Complexity, HeatmapPicture, Model
 from clicv2_client.retry import PATIENT, Retry
 
 
@@ -133,6 +133,43 @@ class Client:
                 return Scored(index, picture, error=error)
 
         return in_order(pictures, one, concurrency)
+
+    def score_batch(
+        self,
+        pictures: Sequence[Picture],
+        *,
+        timeout_s: float = DEFAULT_MANY_TIMEOUT_S,
+        idempotency_key: str | None = None,
+        **options: Unpack[ScoreOptions],
+    ) -> Batch:
+        """Score pictures in one request. `score_many` is for more of them than a request may hold, and for URLs.
+
+        >>> batch = client.score_batch(["photo.png", "notes.txt"])
+        >>> batch.counts.scored, type(batch.items[1].error).__name__
+        (1, 'UnsupportedImage')
+
+        Args:
+            timeout_s: of all of them together.
+            options: see `ScoreOptions`.
+        """
+        return self._asking.ask(calls.score_batch(pictures, self._terms(timeout_s, idempotency_key), **options))
+
+    def score_archive(
+        self,
+        archive: Picture,
+        *,
+        timeout_s: float = DEFAULT_MANY_TIMEOUT_S,
+        idempotency_key: str | None = None,
+        **options: Unpack[ScoreOptions],
+    ) -> Batch:
+        """Score the pictures in a zip, a tar or a tar.gz.
+
+        Args:
+            archive: a path, bytes, or a binary file object.
+            timeout_s: of all of them together.
+            options: see `ScoreOptions`.
+        """
+        return self._asking.ask(calls.score_archive(archive, self._terms(timeout_s, idempotency_key), **options))
 
     def heatmap(
         self,

@@ -24,6 +24,8 @@ PNG = "image/png"
 # Of Pillow's modes those that have an alpha channel and are not PNG's -> one that is.
 _WITH_ALPHA = {"PA": "RGBA", "RGBa": "RGBA", "La": "LA"}
 
+_WHITE = 65535  # of 16 bits
+
 
 class ImageLike(Protocol):
     """A PIL image."""
@@ -91,13 +93,27 @@ def _encode_image(image: "Image.Image") -> bytes:
 
     try:
         upright = ImageOps.exif_transpose(image)
-        if upright.mode not in ("1", "L", "LA", "I;16", "P", "RGB", "RGBA"):
+        if upright.mode == "F" or upright.mode.startswith("I"):
+            upright = _in_16_bits(upright)
+        elif upright.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
             upright = upright.convert(_WITH_ALPHA.get(upright.mode, "RGB"))
         buffer = BytesIO()
         upright.save(buffer, "PNG", compress_level=1, exif=b"")
     except (OSError, ValueError, SyntaxError) as error:  # SyntaxError: Pillow's, of a damaged PNG
         raise UnreadablePicture(f"the PIL image cannot be read: {error}") from error
     return buffer.getvalue()
+
+
+def _in_16_bits(image: "Image.Image") -> "Image.Image":
+    """Grey levels of 0 to 65535. Raises UnreadablePicture for others: Pillow would clip them to 0 or 255."""
+    whole = image if image.mode in ("I", "F") else image.convert("I")  # "I;16B" and the like
+    low, high = cast("tuple[float, float]", whole.getextrema())
+    if image.mode == "F" or low < 0 or high > _WHITE:
+        raise UnreadablePicture(
+            f"the PIL image has the mode {image.mode} and values from {low} to {high}, of which nobody can tell what "
+            'is white: scale them to 0 to 255, and convert it to "L"'
+        )
+    return whole.convert("I;16")
 
 
 def _encode_array(picture: ArrayLike) -> bytes:

@@ -270,7 +270,7 @@ class Job(Result):
 
 
 class JobItem(Result):
-    """How one picture of a job ended: with a result or a problem, never both.
+    """How one picture of a job or a batch ended: with a result or a problem, never both.
 
     Attributes:
         index: its place among those submitted, from 0.
@@ -292,6 +292,25 @@ class JobItem(Result):
         if self.result is None:
             raise self.error or problem(ProblemDocument(detail="neither a result nor a problem"))
         return self.result
+
+
+class BatchCounts(Result):
+    """How many pictures of a batch were scored."""
+
+    items: int
+    scored: int
+    failed: int
+
+
+class Batch(Result):
+    """Pictures that were sent, and answered, together.
+
+    Attributes:
+        items: in the order in which they were sent.
+    """
+
+    items: tuple[JobItem, ...]
+    counts: BatchCounts
 
 
 class PageFacts(Result):

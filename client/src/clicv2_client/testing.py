@@ -152,6 +152,8 @@ class FakeService(httpx.BaseTransport, httpx.AsyncBaseTransport):
         match request.method, path[max(0, path.find("/v1/")) :]:  # a base URL may have a path of its own
             case "POST", "/v1/complexity":
                 return self._complexity(request)
+            case "POST", "/v1/complexity/batch":
+                return _json(self._batch(request))
             case "POST", "/v1/compare":
                 return _json(self._comparison([(name, data) for name, data in _files(request)]))
             case "POST", "/v1/jobs":
@@ -226,6 +228,11 @@ class FakeService(httpx.BaseTransport, httpx.AsyncBaseTransport):
                 for first, second in combinations(range(len(scores)), 2)
             ],
         }
+
+    def _batch(self, request: httpx.Request) -> Document:
+        items = [self._item(*each, request) for each in enumerate(_files(request))]
+        failed = sum("problem" in item for item in items)
+        return {"items": items, "counts": {"items": len(items), "scored": len(items) - failed, "failed": failed}}
 
     def _submit(self, request: httpx.Request) -> httpx.Response:
         key = request.headers.get("idempotency-key", "")

@@ -105,6 +105,23 @@ def test_a_pil_image_arrives_in_any_mode(mode: str) -> None:
         np.testing.assert_allclose(grey, expected, atol=2)
 
 
+@pytest.mark.parametrize("mode", ["I", "I;16", "I;16B", "I;16L", "I;16N"])
+def test_a_pil_image_of_16_bits_keeps_them(mode: str) -> None:
+    """Pillow's own conversion makes white of whatever is above 255."""
+    levels = np.linspace(0, 65535, 48 * 32).reshape(32, 48).astype(np.int32)
+    image = Image.fromarray(levels).convert("I") if mode == "I" else Image.new(mode, (48, 32))
+    if mode != "I":
+        image.putdata(levels.flatten().tolist())
+    arrived = Image.open(BytesIO(sent(part_of(image))))
+    np.testing.assert_array_equal(np.asarray(arrived, np.int32), levels)
+
+
+@pytest.mark.parametrize(("mode", "value"), [("F", 0.5), ("F", 300.0), ("I", -1), ("I", 65536)])
+def test_a_pil_image_whose_white_nobody_knows_is_refused_here(mode: str, value: float) -> None:
+    with pytest.raises(UnreadablePicture, match=f"mode {mode} and values from {value}"):
+        sent(part_of(Image.new(mode, (4, 4), value)))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_pil_image_arrives_upright(orientation: int) -> None:
     """As the service sees the file: there the orientation is in the file, and here apart from the pixels."""
@@ -167,6 +184,7 @@ def test_a_pipe_is_sent_once() -> None:
     [
         ("missing.png", "No such file"),
         (".", "directory"),
+        ("zero\0byte", "null byte"),
         (StringIO("text"), "binary mode"),
         (3, "not int"),
         (None, "not NoneType"),

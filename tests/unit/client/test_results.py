@@ -27,6 +27,8 @@ PAIRS = [
     (results.Webhook, schemas.WebhookFacts),
     (results.Job, schemas.JobFacts),
     (results.JobItem, schemas.BatchItem),
+    (results.Batch, schemas.Batch),
+    (results.BatchCounts, schemas.Counts),
     (results.PageFacts, schemas.PageFacts),
     (results.JobPage, schemas.JobPage),
     (results.JobEvent, schemas.JobEvent),

@@ -53,6 +53,8 @@ def test_other_answers_are_by_the_schema(raw: httpx.Client) -> None:
     schemas.Comparison.model_validate_json(raw.post("/v1/compare", files=FILES[:2]).content)
     schemas.ModelList.model_validate_json(raw.get("/v1/models").content)
     schemas.ModelFacts.model_validate_json(raw.get("/v1/models/clicv2").content)
+    batch = schemas.Batch.model_validate_json(raw.post("/v1/complexity/batch", files=FILES).content)
+    assert [item.result is None for item in batch.items] == [False, False, True]
     job = raw.post("/v1/jobs", files=FILES)
     assert job.status_code == 202
     facts = schemas.JobFacts.model_validate_json(job.content)
@@ -98,6 +100,8 @@ async def test_every_method_of_the_client_is_answered(service: FakeService) -> N
         assert client.heatmap(A, file="webp").media_type == "image/webp"
         assert [each.name for each in client.compare([A, B]).pictures] == ["picture", "picture"]
         assert client.model().name == client.models()[0].name
+        assert [item.error is None for item in client.score_batch([A, b"text"]).items] == [True, False]
+        assert client.score_archive(A).counts.items == 1
         job = client.jobs.submit([A, B, b"text"])
         assert client.jobs.wait(job.id) == job
         assert [item.unwrap().score for item in client.jobs.results(job.id, offset=0) if not item.error] == [
@@ -115,6 +119,8 @@ async def test_every_method_of_the_client_is_answered(service: FakeService) -> N
         assert (await other.score(A)).score == (await other.heatmap(A)).score
         assert (await other.model()).name == (await other.models())[0].name
         assert len((await other.compare([A, B])).differences) == 1
+        assert (await other.score_batch([A, B])).counts.scored == 2
+        assert (await other.score_archive(A)).items[0].unwrap().score > 0
         job = await other.jobs.submit([A, B])
         assert await other.jobs.wait(job.id) == await other.jobs.get(job.id)
         assert len([item async for item in other.jobs.results(job.id)]) == 2
