@@ -32,14 +32,17 @@ def check() -> None:
 
 
 async def _all(wanted: list[Check]) -> bool:
-    fine = True
+    failed: set[str] = set()
     for each in wanted:
         try:
+            if missing := each.needs & failed:
+                raise Wrong(f"not tried, for it needs: {', '.join(sorted(missing))}", "Put right what is wrong above")
             _tell("ok", each.name, await each.look())
-        except Wrong as wrong:
-            fine = False
-            _tell("problem", each.name, str(wrong))
-    return fine
+        except Exception as error:  # noqa: BLE001  # what is broken may break anywhere, and the other lines are wanted
+            failed.add(each.name)
+            unforeseen = "" if isinstance(error, Wrong) else f"{type(error).__name__}, which nobody foresaw: "
+            _tell("problem", each.name, f"{unforeseen}{error}")
+    return not failed
 
 
 def _settings() -> Settings | None:

@@ -56,10 +56,12 @@ class Check:
     Attributes:
         name: what it is.
         look: says what was found. Raises Wrong.
+        needs: others without which it is not tried, for it would only fail for the same reason, and take its time.
     """
 
     name: str
     look: Callable[[], Awaitable[str]]
+    needs: frozenset[str] = frozenset()
 
 
 def checks(settings: Settings) -> list[Check]:
@@ -75,7 +77,8 @@ def checks(settings: Settings) -> list[Check]:
         found.append(Check("triton", partial(_triton, settings, settings.triton_url)))
     else:
         found.append(Check("onnxruntime", partial(_onnxruntime, settings)))
-    return [*found, Check("a picture", partial(_road, settings))]
+    needs = frozenset(each.name for each in found) - {"access"}
+    return [*found, Check("a picture", partial(_road, settings), needs)]
 
 
 async def _access(settings: Settings) -> str:
@@ -136,7 +139,7 @@ async def _onnxruntime(settings: Settings) -> str:
 async def _redis(settings: Settings, url: str) -> str:
     where = _host(url)
     try:
-        from redis.exceptions import RedisError
+        from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
     except ImportError:
         raise Wrong("redis is not installed", "pip install 'clicv2-complexity[redis]'") from None
     try:
@@ -150,6 +153,10 @@ async def _redis(settings: Settings, url: str) -> str:
     except TimeoutError:
         raise Wrong(
             f"{where} does not answer within {PATIENCE_S:g} s", "Is it overloaded, or its port closed?"
+        ) from None
+    except (AuthenticationError, NoPermissionError) as error:
+        raise Wrong(
+            f"{where}: {error}", "Put a user who may do everything, and the password, into CLICV2_REDIS_URL"
         ) from None
     except (RedisError, OSError) as error:
         raise Wrong(f"{where}: {error}", "Start it, or put CLICV2_REDIS_URL right") from None
@@ -167,10 +174,13 @@ def _judge_redis(info: dict[str, str], where: str) -> None:
         raise Wrong(f"{where} is Redis {info['redis_version']}", "It has to be 6.2 or newer")
     if info.get("role", "master") != "master":
         raise Wrong(f"{where} is a replica", "Let CLICV2_REDIS_URL name the primary")
+    losses = {}
     if info.get("aof_enabled", "1") != "1":
-        raise Wrong(f"{where} keeps nothing when it is killed", "Start it with --appendonly yes")
+        losses["keeps nothing when it is killed"] = "--appendonly yes"
     if (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":
-        raise Wrong(f"{where} throws jobs away when it is full ({policy})", "Set --maxmemory-policy noeviction")
+        losses[f"throws jobs away when it is full ({policy})"] = "--maxmemory-policy noeviction"
+    if losses:
+        raise Wrong(f"{where} {', and '.join(losses)}", f"Start it with {' '.join(losses.values())}")
 
 
 async def _triton(settings: Settings, url: str) -> str:
@@ -202,12 +212,16 @@ async def _road(settings: Settings) -> str:
     try:
         service = build(settings)
     except (ContractError, ValueError, ImportError) as error:
-        raise Wrong(f"the service cannot be put together: {error}", "See what is wrong above") from error
+        raise Wrong(f"the service cannot be put together: {error}", "Put that right") from error
     async with service.running():
         try:
             scored = await _score(service.scorer, settings)
         except ServiceError as error:
-            remedy = "Are workers running? clicv2 worker" if settings.redis_url else "See what is wrong above"
+            remedy = (
+                "Are workers running? clicv2 worker"
+                if settings.redis_url
+                else "Try it with clicv2 serve, and see its log"
+            )
             raise Wrong(f"it got no answer: {error}", remedy) from error
         workers = (await service.queue.census()).workers if settings.redis_url else None
     _judge(scored.prediction)
@@ -235,7 +249,9 @@ def _open(settings: Settings) -> ModelVersion:
     try:
         return contract.open_version(settings.model_repository / settings.model, settings.model_version)
     except ContractError as error:
-        raise Wrong(str(error), "Let CLICV2_MODEL_REPOSITORY name a folder with a model, or export one") from error
+        raise Wrong(
+            str(error), "Copy the model anew, or export it; CLICV2_MODEL_REPOSITORY says where it is looked for"
+        ) from error
 
 
 async def _infer(backend: Backend) -> str:

@@ -125,4 +125,4 @@ def _tell(finder: Finder, seen: Seen, tally: Tally, before: int, place: Path | N
     if finder.linked:
         note(f"links to folders that were not followed; name them if you want what is there: {finder.linked:,}")
     if not tally.rows and not stop.asked:
-        note("there are no pictures (.jpg, .jpeg, .png, .webp, or .tar with these)")
+        note("there are no pictures (.jpg, .jpeg, .png, .webp, or tars with these)")

@@ -28,7 +28,7 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from service.files.local import LocalScorer
 
-WHAT = "Pictures, folders, tar shards, 'patterns', or - for a list."
+WHAT = "Pictures, folders, tars (.tar, .tar.gz, .tar.xz, .tar.bz2), 'patterns', or - for a list."
 Paths = Annotated[list[str], typer.Argument(metavar="PATH", help=WHAT, show_default=False)]
 PathsOrNone = Annotated[list[str] | None, typer.Argument(metavar="PATH", help=WHAT, show_default=False)]
 Scores = Annotated[
@@ -88,7 +88,7 @@ def new_rows(finder: Finder, seen: Seen, scorer: Scorer, threads: int, stop: Sto
 
 
 def bar_of(finder: Finder, description: str, done: int = 0, *, shown: bool = True) -> Bar:
-    return Bar(description, replace(finder) if finder.countable else None, done, shown=shown)
+    return Bar(description, replace(finder, unpack=False) if finder.countable else None, done, shown=shown)
 
 
 def paths_or_scores(paths: list[str] | None, scores: Path | None) -> list[str]:

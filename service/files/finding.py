@@ -2,12 +2,12 @@
 
 import os
 import sys
-import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path
+from typing import Protocol
 
 from clicv2.sources import (
     SHARD,
@@ -22,10 +22,29 @@ from clicv2.sources import (
     walk,
 )
 from service.files.names import as_text, one_line
+from service.files.packed import DAMAGED, Member, Room, is_packed, is_unread, packed_members
 
 STDIN = "-"
 _MAGIC = frozenset("*?[")
 _PIECE = 64 * 1024
+
+
+class Source(Protocol):
+    """Where a picture's bytes come from.
+
+    Attributes:
+        size: in bytes; None where only the file system knows.
+    """
+
+    @property
+    def file(self) -> Path: ...
+
+    @property
+    def size(self) -> int | None: ...
+
+    def read(self, max_bytes: int | None = None) -> bytes:
+        """The bytes. Raises OSError; TooLarge if there are more than `max_bytes`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +56,12 @@ class Picture:
     """
 
     path: str
-    source: ImageSource
+    source: Source
+
+    def hold(self, max_bytes: int | None) -> None:
+        """To be called before the next one is found: after that, what streams by is gone."""
+        if isinstance(self.source, Member):
+            self.source.hold(max_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +75,10 @@ class Trouble:
 Found = Picture | Trouble
 
 
+class Uncountable(Exception):
+    """How many pictures there are is known only when all of a compressed shard has been read."""
+
+
 @dataclass(slots=True)
 class Finder:
     """What to look through.
@@ -59,13 +87,16 @@ class Finder:
         arguments: paths, patterns, or `-` for a list.
         zero: the list's paths end in a zero byte and not in a line's end.
         skip: a folder that is left out although it may lie within: our own pictures go there.
+        unpack: False: raise Uncountable at a compressed shard.
         linked: links to folders that were met so far and not followed.
     """
 
     arguments: Sequence[str]
     zero: bool = False
     skip: Path | None = None
+    unpack: bool = True
     linked: int = field(default=0, init=False)
+    _room: Room = field(default_factory=Room, init=False)
 
     def check(self) -> None:
         """Raises ValueError when there is nothing at an argument, before anything is begun."""
@@ -92,11 +123,11 @@ class Finder:
         path = Path(argument)
         if _there(path) or not _MAGIC.intersection(argument):
             return self._at(path)
-        return chain.from_iterable(map(_in_file, filter(_is_wanted, _matches(path))))
+        return chain.from_iterable(map(self._in_file, filter(_is_wanted, _matches(path))))
 
     def _at(self, path: Path) -> Iterator[Found]:
         """What was named is taken to be a picture, whatever its name; a folder is looked through."""
-        return self._beneath(path) if is_folder(path) else _in_file(path)
+        return self._beneath(path) if is_folder(path) else self._in_file(path)
 
     def _beneath(self, folder: Path) -> Iterator[Found]:
         troubles: list[Trouble] = []
@@ -110,42 +141,64 @@ class Finder:
         for file in filter(_is_wanted, walk(folder, note, _identities(self.skip))):
             yield from troubles
             troubles.clear()
-            yield from _in_file(file)
+            yield from self._in_file(file)
         yield from troubles
 
+    def _in_file(self, file: Path) -> Iterator[Found]:
+        if not is_shard(file):
+            yield Picture(as_text(str(file)), ImageSource(file.name, file))
+            return
+        if is_unread(file):
+            yield Trouble(as_text(str(file)), "a tar that is compressed in a way that is not read here: unpack it")
+            return
+        if is_packed(file) and not self.unpack:
+            raise Uncountable
+        try:
+            for source in _members(file, self._room):
+                yield Picture(as_text(member_path(source)), source)
+        except DAMAGED as error:
+            yield _trouble(file, error)
 
-def locate(paths: Iterable[str]) -> dict[str, ImageSource]:
-    """Where the pictures at these paths, no texts, lie by now; those that are gone are left out."""
-    found: dict[str, ImageSource] = {}
+
+def locate(paths: Iterable[str]) -> Iterator[tuple[str, Source]]:
+    """Where the pictures at these paths, no texts, lie by now, in no order; those that are gone are left out.
+
+    To be read one by one, before the next is asked for.
+    """
     in_shards: dict[Path, set[str]] = {}
     for path in paths:
         file = Path(path)
-        shard = next((parent for parent in file.parents if parent.suffix.lower() == SHARD and parent.is_file()), None)
+        shard = next((parent for parent in file.parents if is_shard(parent) and parent.is_file()), None)
         if shard:
             in_shards.setdefault(shard, set()).add(path)
         elif file.is_file():
-            found[path] = ImageSource(file.name, file)
+            yield path, ImageSource(file.name, file)
     for shard, wanted in in_shards.items():
         try:
-            found |= {path: source for source in members(shard) if (path := member_path(source)) in wanted}
-        except (OSError, tarfile.TarError):
+            for source in _members(shard, Room()):
+                path = member_path(source)
+                if path in wanted:
+                    wanted.remove(path)  # of two members of one name the first was scored
+                    if isinstance(source, Member):
+                        source.hold()
+                    yield path, source
+                if not wanted:
+                    break
+        except DAMAGED:
             continue
-    return found
 
 
-def member_path(source: ImageSource) -> str:
+def member_path(source: ImageSource | Member) -> str:
     return f"{source.file}/{source.name}"
 
 
-def _in_file(file: Path) -> Iterator[Found]:
-    if file.suffix.lower() != SHARD:
-        yield Picture(as_text(str(file)), ImageSource(file.name, file))
-        return
-    try:
-        for source in members(file):
-            yield Picture(as_text(member_path(source)), source)
-    except (OSError, tarfile.TarError) as error:
-        yield _trouble(file, error)
+def is_shard(file: Path) -> bool:
+    return file.suffix.lower() == SHARD or is_packed(file) or is_unread(file)
+
+
+def _members(shard: Path, room: Room) -> Iterator[ImageSource] | Iterator[Member]:
+    """Raises one of DAMAGED."""
+    return packed_members(shard, room) if is_packed(shard) else members(shard)
 
 
 def _trouble(path: Path, error: Exception) -> Trouble:
@@ -154,7 +207,7 @@ def _trouble(path: Path, error: Exception) -> Trouble:
 
 def why(error: Exception) -> str:
     """An error without the path, which is told anyway."""
-    return one_line(error.strerror if isinstance(error, OSError) and error.strerror else error)
+    return one_line(error.strerror if isinstance(error, OSError) and error.strerror else error) or type(error).__name__
 
 
 def _identities(folder: Path | None) -> frozenset[Identity]:
@@ -174,7 +227,7 @@ def _there(path: Path) -> bool:
 
 
 def _is_wanted(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES or file.suffix.lower() == SHARD
+    return file.suffix.lower() in SUFFIXES or is_shard(file)
 
 
 def _listed(*, zero: bool) -> Iterator[str]:

@@ -2,17 +2,17 @@
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
-from clicv2.sources import ImageSource
 from service.files.errors import FilesError, Unwritable
-from service.files.finding import locate
+from service.files.finding import Source, locate
 from service.files.heatmaps import slug
 from service.files.names import as_path
 
-_AT_ONCE = 1_000
+# In memory; a compressed shard is read once for each so many.
+_AT_ONCE = 10_000
 
 
 class Unlistable(FilesError):
@@ -48,26 +48,33 @@ def link(paths: Iterable[str], folder: Path) -> tuple[int, int]:
 
     Returns how many there are now, and how many files were gone. Raises Unwritable.
     """
-    made = gone = 0
-    for number, (path, source) in enumerate(_located(paths), 1):
-        stem, dot, suffix = slug(path).rpartition(".")
-        place = folder / (f"{number:06}-{stem}.{suffix}" if dot else f"{number:06}-{suffix}")
-        if source is None:
-            gone += 1
-            continue
+    made = asked = 0
+    numbered = enumerate(paths, 1)
+    while some := list(islice(numbered, _AT_ONCE)):
+        asked += len(some)
+        names = {as_path(path): _name(number, path) for number, path in some}
+        made += sum(_put(folder / names[path], source) for path, source in locate(names))
+    return made, asked - made
+
+
+def _put(place: Path, source: Source) -> bool:
+    """False if there are no bytes to put there. Raises Unwritable."""
+    data = None
+    if source.size is not None:
         try:
-            if source.size is None:
-                place.symlink_to(source.file.absolute())
-            else:
-                place.write_bytes(source.read())
-        except OSError as error:
-            raise Unwritable(place, error) from error
-        made += 1
-    return made, gone
+            data = source.read()
+        except OSError:  # the shard is damaged by now
+            return False
+    try:
+        if data is None:
+            place.symlink_to(source.file.absolute())
+        else:
+            place.write_bytes(data)
+    except OSError as error:
+        raise Unwritable(place, error) from error
+    return True
 
 
-def _located(paths: Iterable[str]) -> Iterator[tuple[str, ImageSource | None]]:
-    texts = iter(paths)
-    while some := list(islice(texts, _AT_ONCE)):
-        places = locate(map(as_path, some))
-        yield from ((path, places.get(as_path(path))) for path in some)
+def _name(number: int, path: str) -> str:
+    stem, dot, suffix = slug(path).rpartition(".")
+    return f"{number:06}-{stem}.{suffix}" if dot else f"{number:06}-{suffix}"

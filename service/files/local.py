@@ -3,22 +3,25 @@
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from clicv2.contract import Manifest, ModelVersion
 from clicv2.headers import Limits
 from clicv2.imaging import Pixels
-from clicv2.sources import ImageSource
 from service import decoding
 from service.backend.onnx import OnnxBackend
 from service.backend.protocol import BackendError
 from service.decoding import Decoded
-from service.files.finding import Picture
+from service.files.finding import Picture, Source
 from service.files.heatmaps import SIDE, Heatmaps
 from service.files.names import as_text
 from service.files.pipeline import PictureError
 from service.files.rows import Row
 from service.files.score_file import Making
 from service.prediction import BadOutput, Prediction, Predictions
+
+_LEVELS = np.arange(256.0)
+_HALF = 127.5  # of the levels: the deviation of half black and half white
 
 
 class _InThisThread(OnnxBackend):
@@ -52,9 +55,13 @@ class LocalScorer:
     def manifest(self) -> Manifest:
         return self._backend.manifest
 
-    def answer(self, source: ImageSource, preview_side: int | None = None) -> Answer:
+    @property
+    def max_bytes(self) -> int:
+        return self._limits.max_bytes
+
+    def answer(self, source: Source, preview_side: int | None = None) -> Answer:
         """Raises OSError, ImageError, PictureError."""
-        data = source.read(self._limits.max_bytes)
+        data = source.read(self.max_bytes)
         decoded = decoding.decode(data, self.manifest.preprocess, self._limits, preview_side)
         try:
             predictions = self._backend.run(decoded.pixels[None])
@@ -85,5 +92,13 @@ class LocalScorer:
 
 
 def contrast(pixels: Pixels) -> float:
-    """How much there is to see, of uint8 [H, W, 3]: 0 for one colour, 1 for half black and half white."""
-    return round(float(np.std(pixels.reshape(-1, 3), axis=0, dtype=np.float32).max()) / 127.5, 4)
+    """How much there is to see, of uint8 [H, W, 3]: 0 for one colour, 1 for half black and half white.
+
+    The largest of the channels' standard deviations. By their histograms, for numpy's own takes 1.8 ms, a tenth of what
+    the model does.
+    """
+    counts = np.reshape(Image.fromarray(pixels).histogram(), (3, -1))  # [3, 256]
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    means = shares @ _LEVELS
+    deviations = np.sqrt(np.sum(shares * (_LEVELS - means[:, None]) ** 2, axis=1))
+    return round(float(deviations.max()) / _HALF, 4)

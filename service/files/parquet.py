@@ -10,7 +10,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from service.files.errors import BadScores, Missing, Unwritable
+from service.files.errors import BadScores, FilesError, Missing, Unwritable
 from service.files.names import one_line
 from service.files.rows import Columns, Row
 from service.files.score_file import Making, ScoreFile, check_columns, check_making, read_lines
@@ -28,9 +28,9 @@ class ParquetFile:
         self._path = path
         self._making = making
         self._lines_path = path.with_name(path.name + ".partial.jsonl")
-        if path.exists() and not self._lines_path.exists():
-            self._unpack()
         self._lines = ScoreFile(self._lines_path, "jsonl", making)
+        if path.exists() and self._lines.empty:
+            self._unpack()
 
     def __enter__(self) -> Self:
         return self
@@ -63,18 +63,24 @@ class ParquetFile:
             raise Unwritable(self._path, error) from error
 
     def _unpack(self) -> None:
-        """A finished file as lines, which more can be added to."""
+        """A finished file as lines, which more can be added to; they take the place of the empty ones, which are held
+        until then so that no other process does the same."""
         unfinished = self._lines_path.with_name(self._lines_path.name + ".new")
         unfinished.unlink(missing_ok=True)
+        lines = ScoreFile(unfinished, "jsonl", self._making)
         try:
-            with ScoreFile(unfinished, "jsonl", self._making) as lines:
-                for row in read_parquet(self._path, self._making.columns):
-                    check_making(self._path, row, self._making)
-                    lines.write(row)
-        except BadScores:
+            for row in read_parquet(self._path, self._making.columns):
+                check_making(self._path, row, self._making)
+                lines.write(row)
+            lines.rename(self._lines_path)
+        except FilesError:
             unfinished.unlink()
+            self._lines_path.unlink()
+            lines.__exit__()
             raise
-        unfinished.replace(self._lines_path)
+        finally:
+            self._lines.__exit__()
+        self._lines = lines
 
 
 def read_parquet(path: Path, expected: Columns | None = None) -> Iterator[Row]:

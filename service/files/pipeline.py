@@ -24,6 +24,11 @@ class Scorer(Protocol):
     @property
     def making(self) -> Making: ...
 
+    @property
+    def max_bytes(self) -> int:
+        """Of a picture: larger ones it has no answer for."""
+        ...
+
     def row(self, picture: Picture) -> Row:
         """Raises OSError, ImageError, MemoryError or PictureError for the picture; FilesError for all of them."""
         ...
@@ -34,6 +39,8 @@ def rows(found: Iterable[Found], scorer: Scorer, threads: int, stop: Stop) -> It
     pool = ThreadPoolExecutor(threads, thread_name_prefix="score")
 
     def begin(each: Found) -> Future[Row]:
+        if isinstance(each, Picture):
+            each.hold(scorer.max_bytes)
         return pool.submit(_row, each, scorer)
 
     try:

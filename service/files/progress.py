@@ -21,6 +21,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from service.files.finding import Uncountable
+
 _LOOKS = 1000  # pictures that are counted before the bar hears of them
 
 
@@ -30,6 +32,7 @@ class Bar:
     Args:
         description: what is done, in a word.
         pictures: the same that are worked on, to be counted by a thread of its own meanwhile; None if they cannot be.
+            They may raise Uncountable.
         done: how many of them were done before.
         shown: False if something else is shown at the same place.
     """
@@ -68,9 +71,12 @@ class Bar:
 
     def _count(self, pictures: Iterable[object]) -> None:
         number = 0
-        for number, _ in enumerate(pictures, 1):
-            if number % _LOOKS == 0 and self._over.is_set():
-                return
+        try:
+            for number, _ in enumerate(pictures, 1):
+                if number % _LOOKS == 0 and self._over.is_set():
+                    return
+        except Uncountable:
+            return
         self._progress.update(self._task, total=number)
 
 

@@ -36,7 +36,7 @@ class RemoteScorer:
         except ImportError:
             raise Missing("clicv2-client", "--server", None) from None
         self._client = Client(url, timeout_s=timeout_s)
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._heatmaps = heatmaps
         try:
             found = self._client.model(model, timeout_s=min(timeout_s, _LOOK_S))
@@ -55,7 +55,7 @@ class RemoteScorer:
     def row(self, picture: Picture) -> Row:
         from clicv2_client import Rendering
 
-        data = picture.source.read(self._max_bytes)
+        data = picture.source.read(self.max_bytes)
         answer = self._ask(data)
         model = f"{one_line(answer.model.name)}:{answer.model.version}"
         if model != self.making.model:

@@ -89,6 +89,18 @@ class ScoreFile:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
+    @property
+    def empty(self) -> bool:
+        return os.fstat(self._file.fileno()).st_size == 0
+
+    def rename(self, place: Path) -> None:
+        """Put it in another's place. Raises Unwritable."""
+        try:
+            self.place.replace(place)
+        except OSError as error:
+            raise Unwritable(place, error) from error
+        self.place = place
+
     def prior(self) -> Iterator[Row]:
         """Its rows, once, before anything is added; a torn last line is taken off then.
 
@@ -244,7 +256,11 @@ def _open(path: Path) -> FileIO:
         raise BadScores(f"{path} is no file that can be continued; leave --output away")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # What another process has just finished with may be gone from its place: nobody would find our rows.
+        alone = os.path.samestat(os.fstat(file.fileno()), path.stat())
     except OSError:
+        alone = False
+    if not alone:
         file.close()
-        raise BadScores(f"another process is writing {path}") from None
+        raise BadScores(f"another process is writing {path}")
     return file

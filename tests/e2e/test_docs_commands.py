@@ -21,6 +21,7 @@ PAGES = [
     DOCS / "quickstart.md",
     *sorted((DOCS / "how-to").glob("*.md")),
     DOCS / "concepts" / "heatmap.md",
+    DOCS / "production.md",
 ]
 REPLACED = {
     "training/configs/clicv2_small.yaml": "tiny.yaml",
@@ -53,7 +54,7 @@ encoder: {dim: 192, depth: 1, heads: 3, stem: [4, 4, 8]}
 clicv2: {view_size: 32, shift_low: 8, shift_high: 12}
 optim: {epochs: 2, batch_size: 4, lr: 0.002, bf16: false}
 """
-LINKED = (".venv", "Makefile", "README.md", "LICENSE", "pyproject.toml", "bench", "client", "clicv2", "docker",
+LINKED = (".venv", "Makefile", "README.md", "LICENSE", "pyproject.toml", "bench", "client", "clicv2", "docker", "docs",
           "docker-compose.yml", "service", "tests", "training")  # fmt: skip
 PATIENCE_S = 280.0
 

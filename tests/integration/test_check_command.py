@@ -134,6 +134,45 @@ def test_no_redis(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     assert found["redis"][0] == "problem"
 
 
+def test_all_that_is_wrong_with_a_redis_is_told_at_once(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLICV2_REDIS_URL", redis.url)
+    monkeypatch.setenv("CLICV2_DEADLINE_S", "1")
+    redis.client.config_set("maxmemory-policy", "allkeys-lru")
+    redis.client.config_set("appendonly", "no")
+    try:
+        _, found = check()
+    finally:
+        redis.client.config_set("appendonly", "yes")
+        redis.client.config_set("maxmemory-policy", "noeviction")
+    assert "--appendonly yes --maxmemory-policy noeviction" in found["redis"][1]
+
+
+@pytest.mark.parametrize("given", ["", "u:wrong@"])
+def test_a_redis_that_wants_a_password(redis: RedisServer, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("CLICV2_REDIS_URL", redis.url.replace("127.0.0.1", f"{given}127.0.0.1"))
+    monkeypatch.setenv("CLICV2_DEADLINE_S", "1")
+    redis.client.execute_command("ACL", "SETUSER", "default", "resetpass", ">hunter2")
+    try:
+        code, found = check()
+    finally:
+        redis.client.execute_command("ACL", "SETUSER", "default", "nopass")
+    assert code == 1
+    assert "password, into CLICV2_REDIS_URL" in found["redis"][1]
+    assert found["a picture"][0] == "problem"
+    assert "not tried, for it needs: redis" in found["a picture"][1]
+
+
+def test_what_nobody_foresaw_is_a_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("the floor is lava")
+
+    monkeypatch.setattr(contract, "open_version", fail)
+    code, found = check()
+    assert code == 1
+    assert found["model"] == ("problem", "RuntimeError, which nobody foresaw: the floor is lava")
+    assert "not tried, for it needs: model" in found["a picture"][1]
+
+
 def test_triton(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models = install_configs(tiny_model.write(tmp_path / "models"))
     monkeypatch.setenv("CLICV2_MODEL_REPOSITORY", str(models))

@@ -96,7 +96,7 @@ def histogram(counts: Counts, reference: Sequence[float], median: float) -> Char
         "score",
         "share of the pictures",
         _score_ticks(LEFT, WIDTH - RIGHT),
-        tuple(Tick(float(_up(share, highest)), f"{share:.0%}") for share in _round_steps(highest)),
+        tuple(Tick(float(_up(share, highest)), f"{100 * share:.3g}%") for share in _round_steps(highest)),
         boxes=boxes,
         line=" ".join(steps),
     )
@@ -177,7 +177,7 @@ def _score_ticks(start: float, end: float) -> tuple[Tick, ...]:
 
 def _round_steps(highest: float) -> list[float]:
     """Three to six round values from 0 to at most `highest`."""
-    raw = highest / 4
+    raw = highest / 5
     unit = 10.0 ** np.floor(np.log10(raw))
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= raw)
     return [float(n * step) for n in range(int(highest / step + 1e-9) + 1)]

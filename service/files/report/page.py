@@ -1,7 +1,6 @@
 """The page: one HTML file that fetches nothing, runs nothing, and treats every name as a stranger's text."""
 
 import base64
-import tarfile
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -13,9 +12,8 @@ from clicv2 import contract
 from clicv2.contract import Manifest
 from clicv2.errors import ImageError
 from clicv2.heatmap import overlay, render_map
-from clicv2.sources import ImageSource
 from service.files.errors import Missing, Unwritable
-from service.files.finding import locate
+from service.files.finding import Source, locate
 from service.files.local import LocalScorer
 from service.files.names import as_path
 from service.files.pipeline import PictureError
@@ -84,17 +82,24 @@ def render(summary: Summary, title: str, scorer: LocalScorer) -> str:
 
 def examples(chosen: list[Scored], scorer: LocalScorer) -> list[Example]:
     """These pictures once more, with their heatmaps."""
-    places = locate(as_path(each.path) for each in chosen)
-    return [_example(each, places.get(as_path(each.path)), scorer) for each in chosen]
+    by_path = {as_path(each.path): each for each in chosen}
+    made = {path: _example(by_path[path], source, scorer) for path, source in locate(by_path)}
+    return [made.get(path) or _gone(each) for path, each in by_path.items()]
 
 
-def _example(each: Scored, source: ImageSource | None, scorer: LocalScorer) -> Example:
-    caption = f"{each.score:.3f}{_standing(each.percentile)}"
+def _gone(each: Scored) -> Example:
+    return Example(each.path, f"{_caption(each)}; it is no longer there", None, None)
+
+
+def _caption(each: Scored) -> str:
+    return f"{each.score:.3f}{_standing(each.percentile)}"
+
+
+def _example(each: Scored, source: Source, scorer: LocalScorer) -> Example:
+    caption = _caption(each)
     try:
-        if source is None:
-            return Example(each.path, f"{caption}; it is no longer there", None, None)
         answer = scorer.answer(source, SIDE)
-    except (OSError, ImageError, PictureError, tarfile.TarError) as error:
+    except (OSError, ImageError, PictureError) as error:
         return Example(each.path, f"{caption}; it can no longer be read: {error}", None, None)
     decoded = answer.decoded
     if decoded.preview is None:

@@ -1,10 +1,13 @@
 """Arguments -> pictures: folders, shards, patterns, lists; and paths as text that means one path alone."""
 
 import glob
+import gzip
 import io
 import os
+import random
 import sys
 import tarfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.files.finding import Finder, Picture, Trouble, locate
+from clicv2.errors import TooLarge
+from service.files.finding import Finder, Picture, Trouble, Uncountable, locate
 from service.files.heatmaps import Heatmaps, slug
 from service.files.names import as_path, as_text, one_line
+from service.files.packed import Member, Room
 from service.files.seen import Seen
 
 NAMES = (
@@ -40,12 +45,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def shard(path: Path, *names: str) -> None:
-    with tarfile.open(path, "w") as tar:
+def shard(path: Path, *names: str, mode: str = "w") -> None:
+    with tarfile.open(path, mode) as tar:
         for name in names:
             info = tarfile.TarInfo(name)
-            info.size = len(name)
-            tar.addfile(info, io.BytesIO(name.encode()))
+            info.size = len(os.fsencode(name))
+            tar.addfile(info, io.BytesIO(os.fsencode(name)))
 
 
 def paths(*arguments: str, **options: object) -> list[str]:
@@ -152,8 +157,7 @@ def test_what_is_ours_is_no_picture(folder: Path) -> None:
 def test_pictures_are_found_again(folder: Path) -> None:
     shard(folder / "x/s.tar", "i.jpg", "deep/j.png")
     wanted = ["a.jpg", "x/s.tar/deep/j.png", "gone.jpg", "x/s.tar/gone.jpg", "x"]
-    found = locate(wanted)
-    assert {path: source.read() for path, source in found.items()} == {
+    assert {path: source.read() for path, source in locate(wanted)} == {
         "a.jpg": b"a.jpg",
         "x/s.tar/deep/j.png": b"deep/j.png",
     }
@@ -207,3 +211,146 @@ def test_each_path_is_new_once(folder: Path) -> None:
         new = [each.path for each in seen.new(Finder(["a.jpg", "x", "x/d.jpg", "a.jpg", "b.PNG"]))]
     assert new == ["x/d.jpg", "x/y/e.jpg", "b.PNG"]
     assert seen.again == 2  # x/d.jpg, and a.jpg once more than it had to be found
+
+
+PACKED = {"s.tar.gz": "w:gz", "s.tgz": "w:gz", "s.TAR.xz": "w:xz", "s.txz": "w:xz", "s.tar.bz2": "w:bz2"}
+
+
+def read_as_it_comes(*arguments: str) -> dict[str, bytes]:
+    found = {}
+    for each in Finder(arguments):
+        assert isinstance(each, Picture), each
+        each.hold(None)
+        found[each.path] = each.source.read()
+    return found
+
+
+@pytest.mark.parametrize(("name", "mode"), PACKED.items())
+def test_compressed_shards_are_as_plain_ones(folder: Path, name: str, mode: str) -> None:
+    names = ("./i.jpg", "deep/j.png", "k.txt", "caf\udce9.webp", "l" * 150 + ".jpg")
+    (folder / "plain").mkdir()
+    (folder / "packed").mkdir()
+    shard(folder / "plain/s.tar", *names)
+    shard(folder / "packed" / name, *names, mode=mode)
+    plain, packed = read_as_it_comes("plain"), read_as_it_comes("packed")
+    assert len(packed) == 4
+    assert {path.removeprefix(f"packed/{name}"): data for path, data in packed.items()} == {
+        path.removeprefix("plain/s.tar"): data for path, data in plain.items()
+    }
+    wanted = [f"packed/{name}/deep/j.png", f"packed/{name}/gone.jpg"]
+    assert [(path, source.read()) for path, source in locate(wanted)] == [(wanted[0], b"deep/j.png")]
+    with pytest.raises(Uncountable):
+        list(Finder(["packed"], unpack=False))
+
+
+def damaged(folder: Path, change: Callable[[bytes], bytes], mode: str = "gz") -> tuple[list[str], list[str]]:
+    """What is found of a shard of 40 pictures, and why there is no more."""
+    path = folder / f"s.tar.{mode}"
+    with tarfile.open(path, f"w:{mode}") as tar:
+        for n in range(40):
+            info = tarfile.TarInfo(f"{n}.jpg")
+            info.size = 20_000
+            tar.addfile(info, io.BytesIO(random.Random(n).randbytes(info.size)))
+    path.write_bytes(change(path.read_bytes()))
+    found = []
+    for each in Finder([str(path)]):
+        if isinstance(each, Picture):
+            each.hold(None)
+        found.append(each)
+    assert all(isinstance(each, Picture) for each in found[:-1])
+    return (
+        [each.path for each in found if isinstance(each, Picture)],
+        [each.why for each in found if isinstance(each, Trouble)],
+    )
+
+
+@pytest.mark.parametrize("mode", ["gz", "xz", "bz2"])
+def test_a_compressed_shard_that_is_cut_gives_what_was_before(folder: Path, mode: str) -> None:
+    found, why = damaged(folder, lambda data: data[: len(data) // 2], mode)
+    assert len(why) == 1, why
+    # bzip2's blocks are of 900 kB, and all is in the first.
+    assert 10 < len(found) < 30 or mode == "bz2"
+
+
+@pytest.mark.parametrize("at", [0, 2, 400_000, -3])
+@pytest.mark.parametrize("mode", ["gz", "xz", "bz2"])
+def test_a_compressed_shard_that_was_altered_is_told(folder: Path, mode: str, at: int) -> None:
+    def alter(data: bytes) -> bytes:
+        changed = bytearray(data)
+        changed[at] ^= 0x55
+        return bytes(changed)
+
+    assert damaged(folder, alter, mode)[1], "nobody would know"
+
+
+def test_what_a_damaged_shard_holds_is_an_error_of_its_own(folder: Path) -> None:
+    shard(folder / "s.tar.gz", "a.jpg", mode="w:gz")
+    whole = gzip.decompress((folder / "s.tar.gz").read_bytes())
+    (folder / "s.tar.gz").write_bytes(gzip.compress(whole[:515]))
+    picture, trouble = Finder(["s.tar.gz"])
+    assert isinstance(picture, Picture)
+    assert isinstance(trouble, Trouble)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_that_would_fill_memory_is_refused(folder: Path, kind: bytes) -> None:
+    bomb = tarfile.TarInfo("x")
+    bomb.size, bomb.type = 1 << 40, kind
+    (folder / "s.tar.gz").write_bytes(gzip.compress(bomb.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 20)))
+    (trouble,) = Finder(["s.tar.gz"])
+    assert isinstance(trouble, Trouble)
+    assert "a header of 1099511627776 bytes" in trouble.why
+
+
+def test_a_header_that_is_damaged_is_no_end_of_a_compressed_shard(folder: Path) -> None:
+    shard(folder / "s.tar.gz", "a.jpg", "b.jpg", mode="w:gz")
+    whole = bytearray(gzip.decompress((folder / "s.tar.gz").read_bytes()))
+    whole[1024 + 8] ^= 1
+    (folder / "s.tar.gz").write_bytes(gzip.compress(whole))
+    first, second = Finder(["s.tar.gz"])
+    assert isinstance(first, Picture)
+    assert isinstance(second, Trouble)
+    assert "what follows is lost" in second.why
+
+
+def test_what_nobody_can_unpack_is_told(folder: Path) -> None:
+    (folder / "x/s.tar.zst").touch()
+    troubles = [each for each in Finder(["x"]) if isinstance(each, Trouble)]
+    assert [(each.path, each.why[-9:]) for each in troubles] == [("x/s.tar.zst", "unpack it")]
+
+
+def test_one_that_is_too_large_is_not_held() -> None:
+    room = Room(10)
+    loaded = []
+    member = Member("a.jpg", Path("s.tar.gz"), 100, lambda: loaded.append(1) or b"", room)  # type: ignore[func-returns-value]
+    member.hold(99)
+    with pytest.raises(TooLarge):
+        member.read(99)
+    assert not loaded
+
+
+def test_what_waits_is_bounded() -> None:
+    room = Room(10)
+
+    def member(size: int) -> Member:
+        return Member("a", Path("s.tar.gz"), size, lambda: bytes(size), room)
+
+    def waits(size: int, before: list[Member]) -> Member:
+        """It is held once those before it are read, and not before."""
+        found = member(size)
+        holding = threading.Thread(target=found.hold)
+        holding.start()
+        holding.join(0.2)
+        assert holding.is_alive()
+        for each in before:
+            assert each.read() == bytes(each.size)
+        holding.join(10)
+        assert not holding.is_alive()
+        return found
+
+    first, second = member(6), member(4)
+    first.hold()
+    second.hold()
+    third = waits(1, [first])
+    larger_than_the_room = waits(50, [second, third])
+    assert waits(1, [larger_than_the_room]).read() == b"\0"

@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 from clicv2.errors import Corrupt
 from clicv2.sources import ImageSource
 from service.files.errors import ServerFailed
-from service.files.finding import Found, Picture, Trouble
+from service.files.finding import Finder, Found, Picture, Trouble
 from service.files.pipeline import PictureError, rows
 from service.files.progress import Bar
 from service.files.rows import Row
@@ -32,6 +33,7 @@ class Slow:
     """Takes longer for the first of every eight; knows how many it has begun."""
 
     making = MAKING
+    max_bytes = 1_000
 
     def __init__(self, errors: dict[int, Exception] | None = None) -> None:
         self.begun = 0
@@ -153,3 +155,23 @@ def test_the_bar_tells_rate_and_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "scoring" in shown
     assert "1500/2000" in shown
     assert "/s" in shown
+
+
+class Reading(Slow):
+    """Reads what it is given."""
+
+    def row(self, picture: Picture) -> Row:
+        data = picture.source.read(self.max_bytes)
+        return Row(path=picture.path, score=0.5, bytes=len(data))
+
+
+def test_what_streams_by_is_held_until_its_turn(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "s.tar.gz", "w:gz") as tar:
+        for number, size in enumerate([10, 1_001, *[20] * 50]):
+            info = tarfile.TarInfo(f"{number}.jpg")
+            info.size = size
+            tar.addfile(info, io.BytesIO(bytes(size)))
+    with Stop() as stop:
+        found = list(rows(Finder([str(tmp_path / "s.tar.gz")]), Reading(), 3, stop))
+    assert [row.bytes for row in found] == [10, None, *[20] * 50]
+    assert "1001 bytes" in str(found[1].error)

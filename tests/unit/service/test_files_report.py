@@ -190,6 +190,8 @@ def test_contrast() -> None:
     assert contrast(flat) == 0
     assert contrast(halves) == 1
     assert contrast(coloured) > 0.5
+    noise = np.random.default_rng(0).integers(0, 200, (50, 70, 3), np.uint8)
+    assert contrast(noise) == pytest.approx(noise.reshape(-1, 3).std(axis=0).max() / 127.5, abs=1e-4)
 
 
 @pytest.mark.parametrize("command", ["report", "select"])
@@ -212,3 +214,13 @@ def test_nothing_to_look_at(command: str, repository: Path, tmp_path: Path) -> N
     (tmp_path / "a.txt").touch()
     result = CliRunner().invoke(app, [command, str(tmp_path), "--model-repository", str(repository)])
     assert result.exit_code == (1 if command == "report" else 0)
+
+
+@pytest.mark.parametrize("highest", np.geomspace(0.025, 1, 60).tolist())
+def test_an_axis_has_three_to_six_round_values(highest: float) -> None:
+    steps = drawing._round_steps(highest)
+    assert 3 <= len(steps) <= 6
+    assert steps[0] == 0
+    assert steps[-1] <= highest + 1e-9
+    labels = [f"{100 * step:.3g}%" for step in steps]
+    assert len(set(labels)) == len(labels)
