@@ -28,6 +28,7 @@ _BLOCK = re.compile(
     r"(?P<asked>(?:<!-- test: [^\n]*? -->\n)*)^```(?P<language>\w+)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
+_PORT = re.compile(r"(127\.0\.0\.1\W{1,3}|--port )(\d{4})\b")
 _LISTENING = """
 until (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null; do kill -0 $! || exit 70; sleep 0.1; done
 """
@@ -118,7 +119,7 @@ class Reader:
     def _here(self, text: str) -> str:
         for old, new in self._replaced.items():
             text = text.replace(old, new)
-        return re.sub(r"(127\.0\.0\.1\W{1,3})(\d{4})\b", lambda match: f"{match[1]}{self.port(match[2])}", text)
+        return _PORT.sub(lambda match: f"{match[1]}{self.port(match[2])}", text)
 
     def _step(self, block: Block, text: str) -> str:
         if block.language == "python":

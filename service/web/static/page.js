@@ -1,8 +1,13 @@
 // The page at /: pictures in, scores and heatmaps out, over the same API that everybody else uses.
 
+import { commands } from "./curl.js";
+import { hasKey, keepKey, score } from "./service.js";
+
 const find = (selector, within = document) => within.querySelector(selector);
 const LETTERS = ["A", "B"];
-const KEY_NAME = "clicv2-api-key"; // in sessionStorage: gone with the tab
+// What re-encoding, mirroring or a slight crop of a picture changes at most, nine times of ten: docs/concepts/complexity.md.
+const NOISE = 0.02;
+const SMALL_PX = 192; // an icon is shown larger than it is, or nobody would see its map
 
 class Panel {
   constructor(letter) {
@@ -25,9 +30,11 @@ class Panel {
     opacity.id = `opacity-${letter}`;
     this.part(".heatmap label").htmlFor = opacity.id;
     opacity.addEventListener("input", () => setOpacity(opacity.value));
-    find(".again", this.root).addEventListener("click", () => this.ask());
+    find(".again", this.root).addEventListener("click", () => this.askAgain());
     find(".remove", this.root).addEventListener("click", () => removePanel(this));
+    this.root.tabIndex = -1;
     this.file = null;
+    this.url = null; // where the file came from, if the reader has none of his own
     this.answer = null;
     this.asking = null;
   }
@@ -36,13 +43,19 @@ class Panel {
     return find(selector, this.root);
   }
 
-  show(file) {
+  show(file, url = null) {
+    taken += 1;
     this.file = file;
+    this.url = url;
     this.root.classList.remove("empty");
     this.part(".choose").textContent = "Choose another";
     const picture = this.part(".picture");
     if (picture.src) URL.revokeObjectURL(picture.src);
     picture.src = URL.createObjectURL(file);
+    picture.onload = () => {
+      const larger = SMALL_PX / Math.max(picture.naturalWidth, picture.naturalHeight);
+      picture.style.width = larger > 1 ? `${larger * picture.naturalWidth}px` : "";
+    };
     // What the browser cannot show either is only a name.
     picture.onerror = () => { this.part(".stack").hidden = true; };
     this.part(".stack").hidden = false;
@@ -56,6 +69,7 @@ class Panel {
     const asking = new AbortController();
     this.asking = asking;
     this.answer = null;
+    find("#told").hidden = true;
     for (const part of [".result", ".problem", ".map", ".heatmap"]) this.part(part).hidden = true;
     this.part(".working").hidden = false;
     this.root.setAttribute("aria-busy", "true");
@@ -72,6 +86,17 @@ class Panel {
     this.part(".working").hidden = true;
     this.root.removeAttribute("aria-busy");
     refresh();
+    if (this.answer) say([this.inWords(), verdict()].filter(Boolean).join(" "));
+  }
+
+  // The button that had the focus goes away: keep the keyboard where it was.
+  askAgain() {
+    this.root.focus({ preventScroll: true });
+    this.ask();
+  }
+
+  inWords() {
+    return `${this.file.name}: complexity ${this.answer.score.toFixed(2)} of 1. ${this.part(".percentile").textContent}`;
   }
 
   showAnswer() {
@@ -84,8 +109,8 @@ class Panel {
     map.alt = "Heatmap: the brighter, the more complex";
     this.part(".score strong").textContent = score.toFixed(2);
     this.part(".bar div").style.setProperty("--at", `${100 * score}%`);
-    const more = `More complex than ${percentile.toFixed(0)} % of the pictures that the model was compared with.`;
-    this.part(".percentile").textContent = more;
+    this.part(".percentile").textContent =
+      `More complex than ${percentile.toFixed(0)} % of the pictures that the model was compared with.`;
     const facts = {
       "Size": `${image.width} × ${image.height}, ${image.format}`,
       "Score": score.toFixed(6),
@@ -96,38 +121,20 @@ class Panel {
     this.part("dl").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [make("dt", name), make("dd", value)]));
     this.part(".result").hidden = false;
     find("#model").textContent = `Model ${model.name}, version ${model.version}.`;
-    say(`${this.file.name}: complexity ${score.toFixed(2)} of 1. ${more}`);
   }
 
-  showProblem({ title, detail, again }) {
+  showProblem({ title, detail, again, key }) {
     this.part(".problem .title").textContent = title;
     this.part(".problem .detail").textContent = detail;
     this.part(".again").hidden = !again;
     this.part(".problem").hidden = false;
+    if (key) askForKey();
+    else if (document.activeElement === this.root) this.part(".again").focus();
   }
-}
-
-// The answer of POST /v1/complexity. Throws {title, detail, again}.
-async function score(file, signal) {
-  const headers = { "Content-Type": file.type || "application/octet-stream", ...authorization() };
-  let response;
-  try {
-    response = await fetch("v1/complexity?heatmap=png", { method: "POST", body: file, headers, signal });
-  } catch {
-    throw { title: "The service cannot be reached", detail: "It may be restarting. Nothing was lost but this try.", again: true };
-  }
-  const document = await response.json().catch(() => ({}));
-  if (response.ok) return document;
-  if (response.status === 401) askForKey();
-  const wait = response.headers.get("Retry-After");
-  throw {
-    title: document.title || `The service answered with ${response.status}`,
-    detail: [document.detail, wait && `Try again in ${wait} s.`].filter(Boolean).join(" ") || "It said nothing more.",
-    again: response.status >= 500 || [401, 408, 429].includes(response.status),
-  };
 }
 
 const panels = [];
+let taken = 0; // how often something was given to the page
 
 function addPanel() {
   const panel = new Panel(LETTERS.find((letter) => !panels.some((each) => each.letter === letter)));
@@ -146,7 +153,7 @@ function removePanel(panel) {
   panel.root.remove();
   for (const each of panels) each.part(".remove").hidden = true;
   refresh();
-  find("#second").focus();
+  (panels[0].file ? find("#second") : panels[0].input).focus();
 }
 
 // Where a picture goes that was given to no panel in particular.
@@ -155,23 +162,47 @@ const nextPanel = () => panels.find((panel) => !panel.file) ?? panels.at(-1);
 function take(files, panel = nextPanel()) {
   const pictures = [...files].filter((file) => file.type.startsWith("image/") || !file.type);
   if (!pictures.length) {
-    if (files.length) say("That is no picture.");
+    tell(files.length === 1 ? "That is no picture." : "None of these is a picture.");
     return;
   }
   panel.show(pictures[0]);
   if (pictures.length > 1) (panels.find((each) => each !== panel) ?? addPanel()).show(pictures[1]);
+  if (pictures.length > 2) tell(`These are the first two of ${pictures.length} pictures: more do not fit.`);
+}
+
+async function takeSample(button, panel) {
+  const turn = (taken += 1);
+  const url = `static/samples/${button.dataset.sample}`;
+  try {
+    const answer = await fetch(url);
+    if (!answer.ok) throw new Error(String(answer.status));
+    const file = new File([await answer.blob()], button.dataset.sample, { type: "image/webp" });
+    if (turn === taken) (panel ?? nextPanel()).show(file, url); // else something else was wanted meanwhile
+  } catch {
+    if (turn === taken) tell("The sample cannot be loaded: the service cannot be reached.");
+  }
 }
 
 // What depends on all panels together.
 function refresh() {
   find("#second").hidden = panels.length === LETTERS.length || !panels[0].file;
-  const shown = panels.findLast((panel) => panel.file);
-  find("#same").hidden = !shown;
-  if (shown) find("#curl").textContent = curl(shown.file.name);
-  const verdict = find("#verdict");
-  const answers = panels.map((panel) => panel.answer);
-  verdict.hidden = answers.length < 2 || !answers.every(Boolean);
-  if (!verdict.hidden) verdict.textContent = compare(...panels);
+  const shown = panels.filter((panel) => panel.file);
+  find("#same").hidden = !shown.length;
+  find("#own-key").hidden = !hasKey();
+  const pictures = shown.map(({ file, url }) => ({ name: file.name, url }));
+  find("#curl").textContent = shown.length ? commands(pictures, document.baseURI, hasKey()) : "";
+  find("#verdict").textContent = verdict();
+  find("#verdict").hidden = !verdict();
+}
+
+// Which of two is the more complex; "" if there are no two answers.
+function verdict() {
+  if (panels.length < 2 || !panels.every((panel) => panel.answer)) return "";
+  const [less, more] = [...panels].sort((a, b) => a.answer.score - b.answer.score);
+  const by = more.answer.score - less.answer.score;
+  const [high, low] = [more.answer.score.toFixed(2), less.answer.score.toFixed(2)];
+  if (by < NOISE) return `Both are about equally complex: ${high} and ${low}.`;
+  return `${more.letter} is the more complex: ${high} against ${low}, ${by.toFixed(2)} more.`;
 }
 
 // One for all panels, so that what is compared looks alike.
@@ -183,33 +214,20 @@ function setOpacity(percent) {
   }
 }
 
-function compare(...two) {
-  const [less, more] = [...two].sort((a, b) => a.answer.score - b.answer.score);
-  const by = more.answer.score - less.answer.score;
-  if (by < 0.005) return `Both are equally complex: ${more.answer.score.toFixed(2)}.`;
-  const figures = `${more.answer.score.toFixed(2)} against ${less.answer.score.toFixed(2)}`;
-  return `${more.letter} is the more complex: ${figures}, ${by.toFixed(2)} more.`;
-}
-
-function curl(name) {
-  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-  const key = sessionStorage.getItem(KEY_NAME) ? ' -H "Authorization: Bearer $KEY"' : "";
-  // Commas and semicolons mean something to curl inside -F, quotes keep them from it.
-  const file = `file=@"${name.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`;
-  return `curl${key} -F ${quoted(file)} ${quoted(new URL("v1/complexity?heatmap=png", document.baseURI).href)}`;
-}
-
-function authorization() {
-  const key = sessionStorage.getItem(KEY_NAME);
-  return key ? { Authorization: `Bearer ${key}` } : {};
-}
-
 function askForKey() {
   find("#key-form").hidden = false;
   find("#key").focus();
 }
 
+// Read aloud, for those who do not see what has changed.
 const say = (text) => { find("#said").textContent = text; };
+
+// Seen as well, until the next picture is shown.
+function tell(text) {
+  find("#told").textContent = text;
+  find("#told").hidden = false;
+  say(text);
+}
 
 function make(name, text) {
   const element = document.createElement(name);
@@ -219,25 +237,16 @@ function make(name, text) {
 
 find("#key-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  sessionStorage.setItem(KEY_NAME, find("#key").value.trim());
+  keepKey(find("#key").value.trim());
   find("#key").value = "";
   find("#key-form").hidden = true;
-  for (const panel of panels) if (panel.file && !panel.answer) panel.ask();
+  for (const panel of panels) if (panel.file && !panel.answer) panel.askAgain();
 });
 
 find("#second").addEventListener("click", () => addPanel().input.focus());
 
-for (const button of document.querySelectorAll("[data-sample]")) {
-  button.addEventListener("click", async () => {
-    try {
-      const answer = await fetch(`static/samples/${button.dataset.sample}`);
-      if (!answer.ok) throw new Error(String(answer.status));
-      take([new File([await answer.blob()], button.dataset.sample, { type: "image/webp" })]);
-    } catch {
-      nextPanel().showProblem({ title: "The service cannot be reached", detail: "The sample could not be loaded.", again: false });
-    }
-  });
-}
+const samples = [...document.querySelectorAll("[data-sample]")];
+for (const button of samples) button.addEventListener("click", () => takeSample(button));
 
 find("#copy").addEventListener("click", async () => {
   const code = find("#curl");
@@ -269,7 +278,12 @@ document.addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("dragging");
   const panel = panels.find((each) => each.root.contains(event.target));
-  take(event.dataTransfer.files, panel);
+  const { files } = event.dataTransfer;
+  const address = event.dataTransfer.getData("text/uri-list");
+  const sample = samples.find((button) => find("img", button).src === address);
+  if (files.length) take(files, panel);
+  else if (sample) takeSample(sample, panel);
+  else tell("Only files can be dropped here. Save the picture first, or copy it and paste it.");
 });
 
 addPanel();
