@@ -95,6 +95,7 @@ def job_limits(settings: Settings) -> JobLimits:
     return JobLimits(
         open_at_once=settings.jobs_open,
         held_bytes=settings.jobs_held_bytes,
+        share=settings.jobs_share,
         ttl_s=settings.job_ttl_s,
         lease_s=settings.job_lease_s,
         max_items=settings.job_max_items,

@@ -5,6 +5,7 @@ ServiceError
 |   +-- NotAcceptable       no media type in Accept can be made
 |   +-- UnsupportedContent  the body's type or coding is not a picture's
 |   +-- UploadTooLarge      the body exceeds the byte cap; found by Content-Length or while it streams
+|   |   +-- JobTooLarge     ... or it would be a job that could not be held, however few others there are
 |   +-- MalformedUpload     the body is not the form, archive or JSON that its type says
 |   +-- MissingFile         a body without a part named `file`, or without as many as are needed
 |   +-- TooManyFiles        a body with more pictures than one request may hold
@@ -25,6 +26,7 @@ ServiceError
 |   +-- QuotaExceeded       ... or he has had as many pictures as his quota allows
 +-- Overloaded              shed: as much is in flight as is allowed
 |   +-- JobsFull            ... or jobs hold as much as is allowed
+|       +-- JobShareTaken   ... or the caller's own as much as one caller's may
 +-- Unavailable             nothing is served now
 |   +-- Draining            ... because the process is about to exit
 |   +-- NotReady            ... because readiness could not be proved
@@ -89,6 +91,22 @@ class UploadTooLarge(RequestError):
     def facts(self) -> Mapping[str, object]:
         known = {} if self.actual is None else {"actual": self.actual}
         return {"limit": "bytes", "maximum": self.maximum, **known}
+
+
+class JobTooLarge(UploadTooLarge):
+    """A job that could not be held, however few others there are: no later attempt would fare better."""
+
+    def __init__(self, maximum: int) -> None:
+        RequestError.__init__(
+            self,
+            f"the job needs more than the {maximum} bytes that it may hold, for its pictures and for their results at "
+            "their largest; send fewer pictures at once, or ask for smaller maps or none",
+        )
+        self.maximum = maximum
+        self.actual = None
+
+    def facts(self) -> Mapping[str, object]:
+        return {"limit": "job-bytes", "maximum": self.maximum}
 
 
 class MalformedUpload(RequestError):
@@ -266,6 +284,25 @@ class JobsFull(Overloaded):
         self.retry_after_s = retry_after_s
 
 
+class JobShareTaken(JobsFull):
+    """The caller's own jobs hold as much as one caller's may; others may have room.
+
+    Attributes:
+        share_of: the limit, a reason of `JobsFull`, of which `maximum` is one caller's share.
+    """
+
+    def __init__(self, share_of: str, maximum: int, retry_after_s: float = 10.0) -> None:
+        what = _JOB_LIMITS[share_of]
+        ServiceError.__init__(self, f"the jobs of this API key are at its share of {maximum} {what}; try again later")
+        self.reason = "job-share"
+        self.share_of = share_of
+        self.maximum = maximum
+        self.retry_after_s = retry_after_s
+
+    def facts(self) -> Mapping[str, object]:
+        return {**super().facts(), "share_of": self.share_of}
+
+
 _JOB_LIMITS: Mapping[str, str] = {
     "jobs": "unfinished ones",
     "job-bytes": "bytes held; what is forgotten, or deleted with DELETE, makes room",
@@ -336,6 +373,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     NotAcceptable: Problem(406, "not-acceptable", "No acceptable media type can be made"),
     UnsupportedContent: Problem(415, "unsupported-content", "Unsupported type of request body"),
     UploadTooLarge: Problem(413, "image-too-large", "The picture exceeds a limit"),
+    JobTooLarge: Problem(413, "image-too-large", "The picture exceeds a limit"),
     MalformedUpload: Problem(400, "malformed-upload", "The body cannot be parsed"),
     MissingFile: Problem(400, "missing-file", "The upload lacks a picture"),
     TooManyFiles: Problem(413, "too-many-files", "Too many pictures in one request"),
@@ -358,6 +396,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     QuotaExceeded: Problem(429, "quota-exceeded", "The quota is used up"),
     Overloaded: Problem(429, "overloaded", "Too many pictures in flight"),
     JobsFull: Problem(429, "jobs-full", "Jobs are at their limit"),
+    JobShareTaken: Problem(429, "jobs-full", "Jobs are at their limit"),
     Unavailable: Problem(503, "unavailable", "The service is unavailable"),
     Draining: Problem(503, "draining", "The service is shutting down"),
     NotReady: Problem(503, "not-ready", "The service is not ready"),

@@ -127,20 +127,26 @@ class Outbound:
     async def close(self) -> None:
         await self._resolver.close()
 
-    async def _addresses(self, target: Target) -> Sequence[Address]:
-        """Those of the target, all public. Raises ForbiddenUrl, FetchFailed."""
+    def check(self, target: Target) -> None:
+        """What is known of a target before anybody is asked: its port, its address, names that are local by standard.
+
+        Raises ForbiddenUrl.
+        """
         if target.port not in self._ports:
             ports = ", ".join(map(str, sorted(self._ports)))
             raise ForbiddenUrl(f"port {target.port} is not allowed; allowed: {ports}")
+        if not (self._allowed(target.address) if target.address else is_public_name(target.host)):
+            raise _no_public_host(target)
+
+    async def _addresses(self, target: Target) -> Sequence[Address]:
+        """Those of the target, all public. Raises ForbiddenUrl, FetchFailed."""
+        self.check(target)
         addresses = [target.address] if target.address else await self._resolve(target.host)
         if not addresses or not all(map(self._allowed, addresses)):
-            # The same words for a name that does not exist: nobody learns which internal names there are.
-            raise ForbiddenUrl(f"{target.host!r} is no public host: it has no address, or one that is not public")
+            raise _no_public_host(target)
         return addresses
 
     async def _resolve(self, name: str) -> Sequence[Address]:
-        if not is_public_name(name):
-            return []
         try:
             return await self._resolver.resolve(name)
         except OSError as error:
@@ -177,6 +183,11 @@ class _Pinned(httpcore2.AsyncNetworkBackend):
                 self._streams.append(stream)
                 return stream
         raise failure
+
+
+def _no_public_host(target: Target) -> ForbiddenUrl:
+    """The same words for a name that does not exist: nobody learns which internal names there are."""
+    return ForbiddenUrl(f"{target.host!r} is no public host: it has no address, or one that is not public")
 
 
 def _reason(error: Exception) -> str:

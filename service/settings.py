@@ -153,8 +153,8 @@ class Settings(BaseSettings):
     )
     bulk_deadline_s: Seconds = Field(
         60.0,
-        description="From a batch's first byte to its last answer: 256 pictures take about 6 s on one core, the rest "
-        "is for the upload.",
+        description="From a batch's first byte to its last answer: 256 pictures took 10 s on a core shared with "
+        "others, the rest is for the upload.",
     )
     bulk_lanes: Count = Field(
         8, description="Pictures of one batch inside at once: enough to fill a worker, few of what is let in."
@@ -190,6 +190,12 @@ class Settings(BaseSettings):
         description="Pictures that wait and results that are kept, of all jobs together, in memory or as part of "
         "Redis's `maxmemory`; what is over it is shed with 429. Each picture is counted with room for its result.",
     )
+    jobs_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.6,
+        description="The part of CLICV2_JOBS_OPEN, CLICV2_JOBS_HELD_BYTES, CLICV2_JOB_UPLOADS and CLICV2_EVENT_STREAMS "
+        "that one API key may take; what is over it is shed with 429. Not all, for nobody keeps the others out; more "
+        "than half, so that the largest body fits.",
+    )
     job_lease_s: Seconds = Field(
         5.0,
         description="A gateway's right to drive a job, renewed at a third of it: another one goes on with a dead "
@@ -218,7 +224,8 @@ class Settings(BaseSettings):
         None,
         repr=False,
         description="`whsec_` and 24 to 64 random bytes in base64, with which webhooks are signed (Standard Webhooks). "
-        "None: none are sent, for nobody could tell them from a stranger's.",
+        "Two with a space between while one replaces the other: receivers may know either. None: none are sent, for "
+        "nobody could tell them from a stranger's.",
     )
     webhook_timeout_s: Seconds = Field(
         15.0, description="Longest wait for a webhook's receiver: what Standard Webhooks has at least."
@@ -296,7 +303,7 @@ class Settings(BaseSettings):
     triton_shared_memory: Literal["on", "off", "auto"] = Field(
         "auto",
         description="Whether pictures go to Triton through shared memory. Auto: where Triton reads it, which is tried "
-        "at each connection and saves up to 0.8 ms of CPU a picture; else by the wire. On: warn where it cannot.",
+        "at each connection and makes a call up to 0.8 ms of CPU cheaper; else by the wire. On: warn where it cannot.",
     )
     backend_timeout_s: Seconds = Field(
         5.0, description="Longest wait for a batch while others are answered; well within a request's deadline."
@@ -323,6 +330,11 @@ class Settings(BaseSettings):
         description="Threads that decode, and as many calls of the backend at once. One a core: both are pure CPU.",
     )
 
+    keep_alive_s: Count = Field(
+        75,
+        description="How long a connection without requests stays open. Longer than whoever is in front keeps his "
+        "(nginx and most balancers 60 s): what he sends just when it is closed here, he has to answer with 502.",
+    )
     ready_for_s: Seconds = Field(
         1.0, description="How long an answer proves readiness: promised is a 503 within a second of the last answer."
     )

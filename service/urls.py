@@ -75,7 +75,7 @@ def parse(text: str) -> Target:
     if not text[:8].lower().startswith(("http://", "https://")):
         raise InvalidUrl("the URL must begin with http:// or https://")
     if _CREDENTIALS.match(text):
-        raise InvalidUrl("the URL holds a user name or a password; pictures are fetched without")
+        raise InvalidUrl("the URL holds a user name or a password; requests are sent without")
     match = _URL.fullmatch(text)
     if not match:
         raise InvalidUrl("the URL cannot be parsed")

@@ -2,11 +2,12 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from service.errors import JobsFull, KeyReused, UnknownJob
+from service.errors import JobsFull, JobShareTaken, JobTooLarge, KeyReused, UnknownJob
 from service.jobs.protocol import (
     GRACE_S,
     ITEM_BYTES,
@@ -61,7 +62,7 @@ class _Job:
     count: int = 0
     scored: int = 0
     failed: int = 0
-    held: int = JOB_BYTES
+    held: int = 0
     slot: str | None = None
     digest: str = ""
     items: dict[int, _Item] = field(default_factory=dict)
@@ -89,31 +90,37 @@ class MemoryStore:
         self._jobs: dict[str, _Job] = {}
         self._slots: dict[str, str] = {}
         self._bytes = 0
+        self._bytes_of: Counter[str] = Counter()  # by owner
 
     async def begin(self, draft: Draft, slot: str | None) -> Earlier | None:
         self._sweep()
         known = self._jobs.get(self._slots.get(slot or "", ""))
         if known:
             return Earlier(known.draft.id, known.digest)
-        if sum(job.state in ("draft", "open") for job in self._jobs.values()) >= self._limits.open_at_once:
+        unfinished = [job.draft.owner for job in self._jobs.values() if job.state in ("draft", "open")]
+        if len(unfinished) >= self._limits.open_at_once:
             raise JobsFull("jobs", self._limits.open_at_once)
-        self._check_bytes(JOB_BYTES)
+        share = self._limits.most(self._limits.open_at_once, draft.owner)
+        if unfinished.count(draft.owner) >= share:
+            raise JobShareTaken("jobs", share)
         now = self._clock()
-        self._jobs[draft.id] = _Job(draft, now + self._limits.upload_s + GRACE_S, now)
-        self._bytes += JOB_BYTES
+        job = _Job(draft, now + self._limits.upload_s + GRACE_S, now)
+        self._check_bytes(job, JOB_BYTES)
+        self._jobs[draft.id] = job
+        self._count(job, JOB_BYTES)
         return None
 
     async def add(self, job_id: str, place: int, source: Source) -> None:
         job = self._draft(job_id)
         counted = len(source.data or b"") + ITEM_BYTES + job.draft.result_bytes
-        self._check_bytes(counted)
+        self._check_bytes(job, counted)
         self._count(job, counted)
         job.count += 1
         job.items[place] = _Item(source, counted)
 
     async def refuse(self, job_id: str, end: End) -> None:
         job = self._draft(job_id)
-        self._check_bytes(ITEM_BYTES + len(end.result))
+        self._check_bytes(job, ITEM_BYTES + len(end.result))
         job.count += 1
         self._count(job, ITEM_BYTES)
         self._append(job, end, 0)
@@ -252,13 +259,21 @@ class MemoryStore:
         job = self._jobs.get(lease.job_id)
         return job if job and job.state == "open" and job.fence == lease.fence else None
 
-    def _check_bytes(self, more: int) -> None:
-        if self._bytes + more > self._limits.held_bytes:
-            raise JobsFull("job-bytes", self._limits.held_bytes)
+    def _check_bytes(self, job: _Job, more: int) -> None:
+        """Raises JobTooLarge, JobShareTaken, JobsFull."""
+        owner, most = job.draft.owner, self._limits.held_bytes
+        share = self._limits.most(most, owner)
+        if job.held + more > share:
+            raise JobTooLarge(share)
+        if self._bytes + more > most:
+            raise JobsFull("job-bytes", most)
+        if self._bytes_of[owner] + more > share:
+            raise JobShareTaken("job-bytes", share)
 
     def _count(self, job: _Job, size: int) -> None:
         job.held += size
         self._bytes += size
+        self._bytes_of[job.draft.owner] += size
 
     def _append(self, job: _Job, end: End, counted: int) -> None:
         """An item gets its end, and what was counted for it gives way to its result."""
@@ -284,7 +299,9 @@ class MemoryStore:
 
     def _forget(self, job: _Job) -> None:
         del self._jobs[job.draft.id]
-        self._bytes -= job.held
+        self._count(job, -job.held)
+        if not self._bytes_of[job.draft.owner]:
+            del self._bytes_of[job.draft.owner]
         if job.slot and self._slots.get(job.slot) == job.draft.id:
             del self._slots[job.slot]
         job.changed.set()

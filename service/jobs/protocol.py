@@ -31,11 +31,12 @@ REUSED = "this Idempotency-Key came before with other pictures or options; a new
 
 @dataclass(frozen=True, slots=True)
 class JobLimits:
-    """What bounds jobs; the first four hold for all gateways together.
+    """What bounds jobs; the first five hold for all gateways together.
 
     Attributes:
         open_at_once: jobs that have not ended, uploads under way among them; more are refused with 429.
         held_bytes: of all jobs, ended ones among them: pictures, results, and what results will need at most.
+        share: the part of these two, of `uploads` and of `streams` that one owner may take.
         ttl_s: how old an unfinished job may become, and how long an ended one is known.
         lease_s: a gateway's right to drive a job, renewed at a third of it.
         max_items: pictures in a job.
@@ -54,6 +55,7 @@ class JobLimits:
 
     open_at_once: int
     held_bytes: int
+    share: float
     ttl_s: float
     lease_s: float
     max_items: int
@@ -68,6 +70,10 @@ class JobLimits:
     streams: int
     heartbeat_s: float
     poll_s: float = 0.5
+
+    def most(self, of: int, owner: str) -> int:
+        """How much of a limit an owner may take; all of it where callers are not told apart, and have no id."""
+        return max(1, int(of * self.share)) if owner else of
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,16 +244,16 @@ class Store(Protocol):
     async def begin(self, draft: Draft, slot: str | None) -> Earlier | None:
         """Begin an upload; or, if a job of this slot (an Idempotency-Key) exists, return that and begin nothing.
 
-        Raises JobsFull.
+        Raises JobsFull; JobShareTaken when it is the owner's own jobs that leave no room; JobTooLarge.
         """
         ...
 
     async def add(self, job_id: str, place: int, source: Source) -> None:
-        """An item of an upload. Raises JobsFull, UnknownJob."""
+        """An item of an upload. Raises what `begin` does, and UnknownJob."""
         ...
 
     async def refuse(self, job_id: str, end: End) -> None:
-        """An item of an upload that has its end already. Raises JobsFull, UnknownJob."""
+        """An item of an upload that has its end already. Raises what `add` does."""
         ...
 
     async def submit(self, job_id: str, slot: str | None, digest: str) -> str:

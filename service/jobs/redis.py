@@ -9,7 +9,7 @@ from typing import Literal, cast
 
 import orjson
 
-from service.errors import JobsFull, KeyReused, UnknownJob
+from service.errors import JobsFull, JobShareTaken, JobTooLarge, KeyReused, UnknownJob
 from service.jobs import scripts
 from service.jobs.keys import Keys
 from service.jobs.protocol import (
@@ -55,6 +55,8 @@ class RedisStore:
         self._keys = Keys(prefix)
         self._link = _Link(url, timeout_s, keys=self._keys.for_scripts, name="what holds the jobs")
         self._limits = limits
+        # Which of the two holds for a job, its script finds by its owner.
+        self._bytes_limits = (limits.held_bytes, limits.most(limits.held_bytes, "somebody"))
 
     async def begin(self, draft: Draft, slot: str | None) -> Earlier | None:
         reply = await self._link.run(
@@ -69,31 +71,26 @@ class RedisStore:
             _ms(self._limits.ttl_s),
             _ms(self._limits.upload_s + GRACE_S),
             self._limits.open_at_once,
-            self._limits.held_bytes,
+            self._limits.most(self._limits.open_at_once, draft.owner),
             JOB_BYTES,
-            REUSED,
+            *self._bytes_limits,
         )
         status, *found = cast("list[bytes]", reply)
         if status == b"known":
             return Earlier(found[0].decode(), found[1].decode())
-        if status == b"too many jobs":
-            raise JobsFull("jobs", self._limits.open_at_once)
-        if status == b"too many bytes":
-            raise JobsFull("job-bytes", self._limits.held_bytes)
+        _check(reply)
         return None
 
     async def add(self, job_id: str, place: int, source: Source) -> None:
         size = len(source.data or b"")
         item = orjson.dumps({"name": source.name, "url": source.url} if source.url else {"name": source.name})
-        self._check(await self._link.run("add", job_id, place, item, size + ITEM_BYTES, self._limits.held_bytes))
+        _check(await self._link.run("add", job_id, place, item, size + ITEM_BYTES, *self._bytes_limits))
         if source.data is not None:
             expire_s = self._limits.upload_s + self._limits.ttl_s + 2 * GRACE_S
             await self._link.set_large(self._keys.picture(job_id, place), source.data, _ms(expire_s))
 
     async def refuse(self, job_id: str, end: End) -> None:
-        self._check(
-            await self._link.run("refuse", job_id, end.result, end.summary, ITEM_BYTES, self._limits.held_bytes)
-        )
+        _check(await self._link.run("refuse", job_id, end.result, end.summary, ITEM_BYTES, *self._bytes_limits))
 
     async def submit(self, job_id: str, slot: str | None, digest: str) -> str:
         status, *found = cast("list[bytes]", await self._link.run("submit", job_id, slot or "", digest))
@@ -181,12 +178,6 @@ class RedisStore:
     async def close(self) -> None:
         await self._link.close()
 
-    def _check(self, reply: object) -> None:
-        if reply == b"unknown":
-            raise UnknownJob
-        if reply == b"too many bytes":
-            raise JobsFull("job-bytes", self._limits.held_bytes)
-
 
 _Look = tuple[Mapping[bytes, bytes], float | None, float | None, float, Sequence[bytes]]
 
@@ -225,6 +216,19 @@ class _Link(Link):
                 steps.lrange(keys.results(job_id), offset, offset + limit - 1)
             record, driven_until, expiry, (seconds, micros), *results = await steps.execute()
             return record, driven_until, expiry, seconds * 1000 + micros / 1000, results[0] if results else ()
+
+
+def _check(reply: object) -> None:
+    """Raise what a script has found against what is to be added."""
+    match cast("Sequence[bytes | int]", reply):
+        case [b"unknown"]:
+            raise UnknownJob
+        case [b"too large", int(most)]:
+            raise JobTooLarge(most)
+        case [b"full", bytes(of), int(most)]:
+            raise JobsFull(of.decode(), most)
+        case [b"share taken", bytes(of), int(most)]:
+            raise JobShareTaken(of.decode(), most)
 
 
 def _facts(job_id: str, record: Mapping[bytes, bytes], driven_until: float | None, expiry: float, now: float) -> Facts:

@@ -2,7 +2,8 @@
 
     webhook-id         the job's id; the same in every attempt, so that a receiver knows what it has had already
     webhook-timestamp  Unix time of this attempt
-    webhook-signature  v1,BASE64 of HMAC-SHA256 over "id.timestamp.body"
+    webhook-signature  v1,BASE64 of HMAC-SHA256 over "id.timestamp.body"; with several secrets one of each, with spaces
+                       between, so that a secret can be replaced while receivers still know the one before
 
 Delivered at least once: what was sent is noted after the answer, and whoever dies in between sends it again. The
 receiver is a host that a caller names, so requests go through `service.outbound`: to public addresses alone, and no
@@ -38,28 +39,35 @@ _GONE = 410
 
 
 class Signer:
-    """Signs with one secret.
+    """Signs with one secret, or with several: a receiver takes a message if any signature is by the one it knows.
 
     Args:
-        secret: `whsec_` and 24 to 64 bytes in base64, or without the prefix. Raises ValueError.
+        secrets: each `whsec_` and 24 to 64 bytes in base64, or without the prefix; spaces between. Raises ValueError.
     """
 
-    def __init__(self, secret: str) -> None:
-        try:
-            self._key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
-        except binascii.Error:
-            raise ValueError(_BAD) from None  # which does not repeat it
-        if len(self._key) not in _SECRET_BYTES:
+    def __init__(self, secrets: str) -> None:
+        self._keys = [_key(secret) for secret in secrets.split()]
+        if not self._keys:
             raise ValueError(_BAD)
 
     def headers(self, message_id: str, timestamp: int, body: bytes) -> Mapping[str, str]:
         signed = b"%s.%d.%s" % (message_id.encode(), timestamp, body)
-        signature = base64.b64encode(hmac.digest(self._key, signed, hashlib.sha256)).decode()
+        signatures = [base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode() for key in self._keys]
         return {
             "webhook-id": message_id,
             "webhook-timestamp": str(timestamp),
-            "webhook-signature": f"v1,{signature}",
+            "webhook-signature": " ".join(f"v1,{signature}" for signature in signatures),
         }
+
+
+def _key(secret: str) -> bytes:
+    try:
+        key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
+    except binascii.Error:
+        raise ValueError(_BAD) from None  # which does not repeat it
+    if len(key) not in _SECRET_BYTES:
+        raise ValueError(_BAD)
+    return key
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +124,14 @@ class Webhooks:
         """How long nobody else shall deliver what is being delivered here."""
         return self._limits.timeout_s + 10.0
 
+    def check(self, url: str) -> None:
+        """Refuse what could never be delivered. Raises InvalidUrl, ForbiddenUrl.
+
+        Its name is looked up when it is delivered, and only then: what it leads to then is what matters. And whoever
+        asks would learn which names there are on the network that the service is in.
+        """
+        self._outbound.check(parse(url))
+
     async def deliver(self, hook: Hook) -> Verdict:
         """One attempt. Never raises."""
         if hook.attempt > self._limits.attempts:  # gateways died while they tried
@@ -157,10 +173,10 @@ class Webhooks:
 
 
 def check(url: str, webhooks: Webhooks | None) -> None:
-    """What can be told at once of where to tell of a job's end. Raises WebhooksDisabled, InvalidUrl."""
+    """What can be told at once of where to tell of a job's end. Raises WebhooksDisabled, InvalidUrl, ForbiddenUrl."""
     if webhooks is None:
         raise WebhooksDisabled("this server sends no webhooks: it has no secret to sign them with")
-    parse(url)
+    webhooks.check(url)
 
 
 def payload(facts: Facts) -> bytes:
@@ -171,4 +187,4 @@ def payload(facts: Facts) -> bytes:
     return orjson.dumps({"type": "job.ended", "timestamp": ended.isoformat(timespec="milliseconds"), "data": data})
 
 
-_BAD = "the secret of webhooks is `whsec_` and 24 to 64 random bytes in base64: `openssl rand -base64 32` makes them"
+_BAD = "each secret of webhooks is `whsec_` and 24 to 64 random bytes in base64: `openssl rand -base64 32` makes them"

@@ -43,7 +43,8 @@ EXPLANATIONS: Mapping[str, Explanation] = {
     ),
     "image-too-large": Explanation(
         "The upload has too many bytes, or the picture too many pixels, too long a side, or too many frames, segments "
-        "or scans. `limit` names which, `maximum` how many there may be, `actual` how many there are if that is known.",
+        "or scans. `limit` names which, `maximum` how many there may be, `actual` how many there are if that is known. "
+        "`job-bytes`: a job's pictures, with room for their results, need more than a job may hold.",
         "Make the picture smaller. The model looks at a few hundred pixels a side, so nothing is lost by it. The "
         "operator may raise the limit.",
     ),
@@ -109,18 +110,19 @@ EXPLANATIONS: Mapping[str, Explanation] = {
     ),
     "jobs-full": Explanation(
         "Jobs hold as much as the service lets them, or as many are uploaded or watched as it takes. `limit` names "
-        "which limit it was.",
+        "which limit it was; with `job-share` the jobs of this API key have their part of the limit in `share_of`, and "
+        "`maximum` is that part.",
         "Delete jobs whose results you have, and try again after `Retry-After`.",
         "later",
     ),
     "invalid-url": Explanation(
-        "The URL cannot be read, has another scheme than https or http, names a port that is not allowed, or holds "
-        "a user and password.",
+        "The URL cannot be read, has another scheme than https or http, or holds a user and password.",
         "Correct the URL, or fetch the picture and send it itself.",
     ),
     "forbidden-url": Explanation(
-        "The URL leads, or redirects, to an address that is not public. What is there is not told.",
-        "Send the picture itself.",
+        "The URL leads, or redirects, to an address that is not public, or to a port that is not allowed. What is "
+        "there is not told.",
+        "Send the picture itself. As a job's `webhook`, name a host that the internet reaches, on port 443 or 80.",
     ),
     "fetch-failed": Explanation(
         "The URL is in order, but its host could not be reached, or did not answer with a picture. "

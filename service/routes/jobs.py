@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from service.errors import (
     Draining,
     InvalidParameter,
     JobsFull,
+    JobShareTaken,
     MalformedUpload,
     ServiceError,
     TooManyFiles,
@@ -30,7 +32,7 @@ from service.errors import (
 from service.ingest import read_items
 from service.jobs.intake import Intake, result_bytes
 from service.jobs.parts import Jobs
-from service.jobs.protocol import Draft, Facts
+from service.jobs.protocol import Draft, Facts, JobLimits
 from service.jobs.webhook import check
 from service.metrics import Metrics
 from service.routes import examples, job_examples
@@ -54,7 +56,8 @@ _JobId = Annotated[
 def routes(parts: Parts, jobs: Jobs) -> APIRouter:
     router = APIRouter(tags=["jobs"])
     store, limits, door = jobs.store, jobs.limits, parts.door
-    uploads, streams = _Counted("job-uploads", limits.uploads), _Counted("event-streams", limits.streams)
+    uploads = _Counted("job-uploads", limits.uploads, limits)
+    streams = _Counted("event-streams", limits.streams, limits)
     archive_limits = ArchiveLimits(limits.max_bytes, parts.settings.max_upload_bytes, limits.max_items)
 
     def owner_of(request: Request) -> str:
@@ -72,7 +75,8 @@ def routes(parts: Parts, jobs: Jobs) -> APIRouter:
     async def create_job(request: Request, query: Annotated[JobQuery, Query()]) -> Response:
         """Takes the pictures of a form, a zip, a tar, a tar.gz, or of URLs, and answers as soon as they are there.
 
-        What is wrong with the upload as a whole is this answer; what is wrong with a picture is in its result.
+        What is wrong with the upload as a whole is this answer; what is wrong with a picture is in its result. The jobs
+        of one API key may take a part of what all may: beyond it the answer is 429 with the `limit` `job-share`.
         """
         started = time.monotonic()
         deadline = started + timeout_s(request, limits.upload_s)
@@ -88,7 +92,7 @@ def routes(parts: Parts, jobs: Jobs) -> APIRouter:
         options = query.model_dump_json(exclude={"webhook"})
         room = result_bytes(query, parts.scorer.manifest)
         draft = Draft(token_hex(16), owner, options, request_id(request), query.webhook, room)
-        with uploads.entered(), door.entered():
+        with uploads.entered(owner), door.entered():
             earlier = await store.begin(draft, slot)
             try:
                 intake = Intake(store, jobs.runner, parts.pool, draft, deadline, earlier)
@@ -154,7 +158,7 @@ def routes(parts: Parts, jobs: Jobs) -> APIRouter:
         if door.draining:
             raise Draining
         with ExitStack() as inside:
-            inside.enter_context(streams.entered())
+            inside.enter_context(streams.entered(owner))
             facts = (await store.look(job_id, owner)).facts
             last = facts.scored + facts.failed + facts.ended
             if facts.ended and after >= last:
@@ -180,23 +184,29 @@ def routes(parts: Parts, jobs: Jobs) -> APIRouter:
 
 
 class _Counted:
-    """Lets in as many at once as are allowed."""
+    """Lets in as many at once as are allowed, and of one owner as many as are his share."""
 
-    def __init__(self, reason: str, capacity: int) -> None:
+    def __init__(self, reason: str, capacity: int, limits: JobLimits) -> None:
         self._reason = reason
         self._capacity = capacity
-        self._inside = 0
+        self._limits = limits
+        self._inside: Counter[str] = Counter()
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
-        """Raises JobsFull."""
-        if self._inside >= self._capacity:
+    def entered(self, owner: str) -> Iterator[None]:
+        """Raises JobsFull, JobShareTaken."""
+        if self._inside.total() >= self._capacity:
             raise JobsFull(self._reason, self._capacity)
-        self._inside += 1
+        share = self._limits.most(self._capacity, owner)
+        if self._inside[owner] >= share:
+            raise JobShareTaken(self._reason, share)
+        self._inside[owner] += 1
         try:
             yield
         finally:
-            self._inside -= 1
+            self._inside[owner] -= 1
+            if not self._inside[owner]:
+                del self._inside[owner]  # else every key that was ever used
 
 
 @contextmanager

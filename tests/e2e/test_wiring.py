@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -17,12 +18,15 @@ from serving import COMMAND, HOST, Server, serving
 from triton_server import install_configs, triton_server
 from web_host import WebHost, web_host
 
+from service import keys
+
 pytestmark = pytest.mark.anyio
 
 # As long as any of these tests, so that a worker that is stopped stays in office.
 LEASE_S = 120.0
 FEW = range(4)
 RESULTS = "{clicv2}:result:*"
+SECRET = "whsec_" + "A" * 32
 
 
 @pytest.fixture
@@ -126,6 +130,8 @@ async def test_a_retry_after_its_gateway_was_killed_is_the_same_job(
         await asyncio.to_thread(killed.kill)
         with pytest.raises(httpx.TransportError):
             await first
+        # The first that this gateway hears of the key; it knows by Redis what the other one was told.
+        reused = (await ask(another, 1, key="abc")).response
         if when == "it is computed":
             worker.resume()
             await eventually(lambda: redis.client.xlen("{clicv2}:jobs") == 0)
@@ -135,12 +141,70 @@ async def test_a_retry_after_its_gateway_was_killed_is_the_same_job(
             assert redis.client.xlen("{clicv2}:jobs") == 1
             worker.resume()
         answers = [(await reply).response.raise_for_status().json() for reply in (retry, ask(another, 0, key="abc"))]
-        reused = (await ask(another, 1, key="abc")).response
     assert answers[0]["score"] == pytest.approx(scores[0], abs=1e-4)
     assert answers[0]["id"] == answers[1]["id"]
     assert set(redis.client.keys(RESULTS)) - probes == {RESULTS.replace("*", answers[0]["id"]).encode()}
     assert computed(worker) == before + 1
     assert problem(reused) == (422, "idempotency-key-reused")
+
+
+async def test_a_job_is_one_for_all_gateways_and_its_limits_are_too(
+    repository: Path, redis: RedisServer, scores: list[float], tmp_path: Path
+) -> None:
+    path = tmp_path / "keys.json"
+    made = [keys.make(name, "read") for name in ("ann", "bob")]
+    for entry, _ in made:
+        keys.add(path, entry)
+    ann, bob = ({"Authorization": f"Bearer {full}"} for _, full in made)
+    with fleet(
+        repository, redis, auth="on", keys_file=path, jobs_open=3, jobs_share=0.67, jobs_held_bytes=450_000
+    ) as processes:
+        one, other = processes.gateway(), processes.gateway()
+        async with caller_of(one) as first, caller_of(other) as second:
+            refused = await second.post("/v1/jobs", files=form(range(20)), headers=ann)
+            assert problem(refused) == (413, "image-too-large"), (
+                "twenty with their results have no room in 301,500 bytes"
+            )
+            begun = (await first.post("/v1/jobs", files=form(FEW), headers=ann)).raise_for_status().json()
+            assert begun["durable"] is True
+            (await second.post("/v1/jobs", files=form(FEW), headers=ann)).raise_for_status()
+            refused = await second.post("/v1/jobs", files=form(FEW), headers=ann)
+            assert (problem(refused), refused.json()["maximum"]) == ((429, "jobs-full"), 2)
+            assert refused.json()["share_of"] == "jobs"
+            (await second.post("/v1/jobs", files=form(FEW), headers=bob)).raise_for_status()
+            refused = await first.post("/v1/jobs", files=form(FEW), headers=bob)
+            assert (problem(refused), refused.json()["limit"]) == ((429, "jobs-full"), "jobs")
+            processes.worker()
+            async with asyncio.timeout(120):
+                where = f"/v1/jobs/{begun['id']}"
+                while (done := (await second.get(where, headers=ann)).json())["status"] != "done":  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)  # as callers ask
+            assert problem(await second.get(where, headers=bob)) == (404, "unknown-job")
+    found = sorted(done["results"], key=lambda item: item["index"])
+    assert [item["result"]["score"] for item in found] == pytest.approx([scores[picture] for picture in FEW], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("webhook", "answered"),
+    [
+        ("https://93.184.215.14:8443/", (202, "")),
+        ("https://93.184.216.34:8443/", (422, "forbidden-url")),
+        ("https://127.0.0.1:8443/", (422, "forbidden-url")),
+        ("https://93.184.215.14/", (422, "forbidden-url")),
+    ],
+    ids=["as the settings allow", "a network of one's own", "a private address", "another port"],
+)
+async def test_where_webhooks_may_go(
+    repository: Path, redis: RedisServer, webhook: str, answered: tuple[int, str]
+) -> None:
+    """No worker is there, so no job ends and nothing is sent."""
+    secrets = f"{SECRET} {SECRET}"  # a malformed one, the gateway would not start with
+    with fleet(
+        repository, redis, webhook_secret=secrets, url_ports=[8443], url_denied_networks='["93.184.216.0/24"]'
+    ) as processes:
+        async with caller_of(processes.gateway()) as client:
+            response = await client.post("/v1/jobs", files=form(FEW), params={"webhook": webhook})
+    assert (response.status_code, problem(response)[1] if response.is_error else "") == answered
 
 
 @pytest.fixture
@@ -159,7 +223,37 @@ async def test_pictures_by_url(repository: Path, host: WebHost, url_input: bool,
             url = f"http://{HOST}:{host.port}/a.png"
             response = await client.post("/v1/complexity", json={"url": url})
     assert problem(response) == answered
+    assert not url_input or "no public host" in response.json()["detail"], "refused for its port: the setting is lost"
     assert not host.arrivals
+
+
+@pytest.mark.parametrize(
+    ("command", "what"),
+    [
+        ("worker", "service.worker.Worker.run"),
+        ("serve", "service.queue.redis.RedisQueue.listen"),
+    ],
+)
+def test_what_cannot_live_ends_its_process(repository: Path, redis: RedisServer, command: str, what: str) -> None:
+    """Whichever process it is in: its orchestrator then starts a fresh one."""
+    owner, _, method = what.rpartition(".")
+    script = (
+        f"import service.cli, {owner.rpartition('.')[0]}\n"
+        "async def broken(self): raise RuntimeError('a defect')\n"
+        f"{owner}.{method} = broken\n"
+        "service.cli.main()\n"
+    )
+    settings = {"CLICV2_REDIS_URL": redis.url, "CLICV2_MODEL_REPOSITORY": str(repository), "PORT": "0"}
+    ended = subprocess.run(
+        [sys.executable, "-c", script, command],
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "giving up" in ended.stderr
 
 
 def listed(**settings: str) -> list[str]:

@@ -1,13 +1,15 @@
 -- Count an item of an upload, before its bytes are set.
 --
 -- KEYS  see common.lua
--- ARGV  id, place, the item as JSON without its count, bytes of the picture and of the item itself, most bytes
--- Returns 'added', 'unknown' or 'too many bytes'.
+-- ARGV  id, place, the item as JSON without its count, bytes of the picture and of the item itself, most bytes, and
+--       most of one owner
+-- Returns {'added'}, {'unknown'}, or what `no_room` says.
 
 local id, place = ARGV[1], ARGV[2]
-if get(id, 'state') ~= 'draft' then return 'unknown' end
+if get(id, 'state') ~= 'draft' then return {'unknown'} end
 local counted = ARGV[4] + get(id, 'room')
-if held_bytes() + counted > tonumber(ARGV[5]) then return 'too many bytes' end
+local refusal = no_room(get(id, 'owner'), get(id, 'bytes'), counted, ARGV[5], ARGV[6])
+if refusal then return refusal end
 
 local item = cjson.decode(ARGV[3])
 item.counted = counted
@@ -16,4 +18,4 @@ redis.call('HINCRBY', JOB .. id, 'items', 1)
 redis.call('HSET', ITEMS .. id, place, cjson.encode(item))
 redis.call('ZADD', LEFT .. id, 0, place)
 keep_on(id)
-return 'added'
+return {'added'}

@@ -1,6 +1,6 @@
 -- What every script shares; it is put in front of each. Jobs in Redis:
 --
---   {clicv2}:bulk:totals           HASH    bytes -> what all jobs hold
+--   {clicv2}:bulk:totals           HASH    bytes -> what all jobs hold; bytes:<owner> -> what those of an owner do
 --   {clicv2}:bulk:open             ZSET    job that has not ended -> until when somebody drives it; an instant in the
 --                                          past: since when nobody does; infinity: its upload is under way
 --   {clicv2}:bulk:expiry           ZSET    job -> when it is too old: an upload and an ended job are forgotten then,
@@ -45,6 +45,28 @@ end
 local function count(id, bytes)
   redis.call('HINCRBY', JOB .. id, 'bytes', bytes)
   redis.call('HINCRBY', TOTALS, 'bytes', bytes)
+  redis.call('HINCRBY', TOTALS, 'bytes:' .. (get(id, 'owner') or ''), bytes)
+end
+
+-- How many jobs of an owner have not ended. Nobody looks at each while there are fewer than `share` in all.
+local function open_of(owner, share)
+  if redis.call('ZCARD', OPEN) < share then return 0 end
+  local found = 0
+  for _, id in ipairs(redis.call('ZRANGE', OPEN, 0, -1)) do
+    if get(id, 'owner') == owner then found = found + 1 end
+  end
+  return found
+end
+
+-- Why a job of an owner that holds so many bytes cannot hold so many more: {'too large', most of one job},
+-- {'full' or 'share taken', 'job-bytes', most}; nothing if it can. Callers who are not told apart have no id, and no
+-- share.
+local function no_room(owner, held, more, most, share)
+  most, share = tonumber(most), owner == '' and tonumber(most) or tonumber(share)
+  if held + more > share then return {'too large', share} end
+  if held_bytes() + more > most then return {'full', 'job-bytes', most} end
+  local of_owner = tonumber(redis.call('HGET', TOTALS, 'bytes:' .. owner) or '0')
+  if of_owner + more > share then return {'share taken', 'job-bytes', share} end
 end
 
 -- Let a job become so old, and what it has of large things a little older.
@@ -73,12 +95,13 @@ local function forget(id)
   drop_pictures(id)
   local slot = get(id, 'slot')
   if slot and redis.call('GET', SLOT .. slot) == id then redis.call('DEL', SLOT .. slot) end
-  local bytes = tonumber(get(id, 'bytes') or '0')
+  local bytes, total = tonumber(get(id, 'bytes') or '0'), 'bytes:' .. (get(id, 'owner') or '')
   redis.call('UNLINK', JOB .. id, ITEMS .. id, LEFT .. id, RESULTS .. id, EVENTS .. id)
   if redis.call('ZCARD', EXPIRY) == 0 then
     redis.call('DEL', TOTALS)  -- nothing is held, whatever was counted: somebody may have deleted keys by hand
   else
     redis.call('HINCRBY', TOTALS, 'bytes', 0 - bytes)
+    if redis.call('HINCRBY', TOTALS, total, 0 - bytes) <= 0 then redis.call('HDEL', TOTALS, total) end
   end
 end
 

@@ -13,7 +13,7 @@ from fetching import OTHER, PRIVATE, PUBLIC, passes_for_public
 from standardwebhooks import Webhook, WebhookVerificationError
 from web_host import FakeDns, WebHost, answer, redirect, web_host
 
-from service.errors import InvalidUrl, WebhooksDisabled
+from service.errors import ForbiddenUrl, InvalidUrl, WebhooksDisabled
 from service.jobs.protocol import Facts, Hook
 from service.jobs.webhook import Signer, Verdict, WebhookLimits, Webhooks, check
 from service.outbound import Outbound
@@ -76,6 +76,43 @@ def test_what_is_told_at_once() -> None:
     for bad in ("ftp://example.com/", "https://user:word@example.com/", "no url"):
         with pytest.raises(InvalidUrl):
             check(bad, webhooks)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1/",
+        "https://10.1.2.3/hook",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://[::1]/",
+        "http://[::ffff:169.254.169.254]/",
+        "http://[64:ff9b::7f00:1]/",
+        "http://[fd00:ec2::254]/",
+        "http://localhost/",
+        "http://metadata.google.internal./",
+        "http://receiver/",
+        "http://１２７.０.０.１/",
+        "https://example.com:22/",
+        "https://93.184.216.34:8080/",
+    ],
+)
+def test_what_could_never_be_delivered_is_refused_at_once(url: str) -> None:
+    webhooks = Webhooks(Signer(SECRET), Outbound(FakeDns({})), LIMITS)
+    with pytest.raises(ForbiddenUrl):
+        check(url, webhooks)
+
+
+def test_a_secret_can_be_replaced() -> None:
+    """While it is, there are two, and whichever of them a receiver knows, it believes the message."""
+    new, old = SECRET, "whsec_" + base64.b64encode(bytes(24)).decode()
+    headers = dict(Signer(f"{new} {old}").headers("id", int(time.time()), b"{}"))
+    assert len(headers["webhook-signature"].split(" ")) == 2
+    for known in (new, old):
+        assert Webhook(known).verify(b"{}", headers) == {}
+    with pytest.raises(WebhookVerificationError, match="signature"):
+        Webhook(base64.b64encode(bytes(range(24))).decode()).verify(b"{}", headers)
+    with pytest.raises(ValueError, match="whsec_"):
+        Signer(f"{new} c2hvcnQ=")
 
 
 async def test_a_delivery() -> None:

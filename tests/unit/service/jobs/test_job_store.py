@@ -10,7 +10,7 @@ import pytest
 from jobs import LEASE_S, OPTIONS, Stores, begin, job_limits
 from redis_server import RedisServer
 
-from service.errors import JobsFull, KeyReused, Unavailable, UnknownJob
+from service.errors import JobsFull, JobShareTaken, JobTooLarge, KeyReused, Unavailable, UnknownJob
 from service.jobs.protocol import Draft, Earlier, End, JobLimits, Lease, LeaseLost, Source, Store
 
 pytestmark = pytest.mark.anyio
@@ -268,7 +268,7 @@ async def test_what_is_held_is_counted(stores: Stores) -> None:
 
 
 async def test_bytes_of_all_jobs_are_bounded(stores: Stores) -> None:
-    limits = replace(LIMITS, held_bytes=12_000)
+    limits = replace(LIMITS, held_bytes=12_000, share=1.0)
     async with opened(stores, limits) as store:
         job = await begin(store, TWO)
         draft = Draft("draft", "bob", OPTIONS)
@@ -284,13 +284,88 @@ async def test_bytes_of_all_jobs_are_bounded(stores: Stores) -> None:
         await store.add(draft.id, 0, Source("c", bytes(6_000)))
         await store.forget(draft.id, "bob")
         assert await store.held_bytes() == 0
-    async with opened(stores, replace(limits, held_bytes=1000)) as store:
+        job = await begin(store, {"a": bytes(7_000)})
         with pytest.raises(JobsFull):
             await store.begin(draft, None)
+        await store.forget(job, "ann")
+
+
+async def test_a_job_that_could_never_be_held_is_told_apart(stores: Stores) -> None:
+    """Whoever waits for room that can never be there waits for ever."""
+    async with opened(stores, replace(LIMITS, held_bytes=20_000, share=0.5)) as store:
+        await begin(store, TWO)
+        for owner, most in (("bob", 10_000), ("", 20_000)):
+            draft = Draft(token_hex(16), owner, OPTIONS)
+            await store.begin(draft, None)
+            for call in (
+                lambda draft=draft, most=most: store.add(draft.id, 0, Source("c", bytes(most))),
+                lambda draft=draft, most=most: store.refuse(draft.id, replace(BAD, result=bytes(most))),
+            ):
+                with pytest.raises(JobTooLarge) as refusal:
+                    await call()
+                assert refusal.value.facts() == {"limit": "job-bytes", "maximum": most}
+            await store.forget(draft.id, owner)
+
+
+async def test_nobody_holds_more_than_his_share(stores: Stores) -> None:
+    async with opened(stores, replace(LIMITS, held_bytes=20_000, share=0.5)) as store:
+        job = await begin(store, TWO)
+        draft = Draft("draft", "ann", OPTIONS)
+        await store.begin(draft, None)
+        for call in (
+            lambda: store.add(draft.id, 0, Source("c", bytes(2_000))),
+            lambda: store.refuse(draft.id, replace(BAD, result=bytes(2_000))),
+        ):
+            with pytest.raises(JobShareTaken) as refusal:
+                await call()
+            assert refusal.value.facts() == {"limit": "job-share", "share_of": "job-bytes", "maximum": 10_000}
+        # What is full for one is not for another, and what another gives back is not his.
+        await store.forget(await begin(store, {"c": bytes(2_000)}, owner="bob"), "bob")
+        other = await begin(store, {"c": bytes(2_000)}, owner="bob")
+        with pytest.raises(JobShareTaken):
+            await store.add(draft.id, 0, Source("c", bytes(2_000)))
+        # An end gives way to its result, and what is forgotten gives back all.
+        lease = await claimed(store)
+        await store.finish(lease, 1, BAD)
+        await store.add(draft.id, 0, Source("c", bytes(2_000)))
+        await store.forget(draft.id, "ann")
+        await store.forget(job, "ann")
+        again = await begin(store, {"c": bytes(5_000)})
+        await store.forget(again, "ann")
+        await store.forget(other, "bob")
+        assert await store.held_bytes() == 0
+        assert stores.left() == []
+
+
+async def test_nobody_has_more_unfinished_jobs_than_his_share(stores: Stores) -> None:
+    async with opened(stores, replace(LIMITS, open_at_once=4, share=0.5)) as store:
+        await store.begin(Draft("upload", "ann", OPTIONS), None)
+        job = await begin(store, {"a": b"A"})
+        with pytest.raises(JobShareTaken) as refusal:
+            await store.begin(Draft("third", "ann", OPTIONS), None)
+        assert refusal.value.facts() == {"limit": "job-share", "share_of": "jobs", "maximum": 2}
+        lease = await claimed(store)
+        assert lease.job_id == job
+        await begin(store, {"b": b"B"}, owner="bob")
+        await store.finish(lease, 0, GOOD)
+        await store.begin(Draft("third", "ann", OPTIONS), None)
+        await begin(store, {"b": b"B"}, owner="bob")
+        with pytest.raises(JobsFull) as full:
+            await store.begin(Draft("fifth", "bob", OPTIONS), None)
+        assert full.value.reason == "jobs", "nobody has room"
+
+
+async def test_callers_who_are_not_told_apart_have_no_share(stores: Stores) -> None:
+    async with opened(stores, replace(LIMITS, open_at_once=2, held_bytes=20_000, share=0.1)) as store:
+        await begin(store, {"a": bytes(5_000)}, owner="")
+        await begin(store, {"a": bytes(5_000)}, owner="")
+        with pytest.raises(JobsFull) as refusal:
+            await store.begin(Draft("third", "", OPTIONS), None)
+        assert refusal.value.reason == "jobs"
 
 
 async def test_unfinished_jobs_are_bounded(stores: Stores) -> None:
-    async with opened(stores, replace(LIMITS, open_at_once=2)) as store:
+    async with opened(stores, replace(LIMITS, open_at_once=2, share=1.0)) as store:
         await store.begin(Draft("upload", "ann", OPTIONS), None)
         await begin(store, {"a": b"A"})
         with pytest.raises(JobsFull) as refusal:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
-from fetching import PUBLIC, passes_for_public
+from fetching import PRIVATE, PUBLIC, passes_for_public
 from jobs import (
     LIMITS,
     PICTURES,
@@ -260,13 +260,21 @@ async def test_limits(stores: Stores, catalog: Catalog, scripted: ScriptedBacken
         assert int(refused.headers["retry-after"]) >= 1
         assert running.count("clicv2_requests_shed_total", reason="jobs") == 1
         await running.client.delete(path)
-        await location(running)
-    async with one(stores, catalog, scripted, replace(LIMITS, held_bytes=30_000), drives=False) as running:
+        path = await location(running)
+    async with one(stores, catalog, scripted, replace(LIMITS, held_bytes=80_000), drives=False) as running:
+        if stores.redis is None:  # else the other gateway's job is held there
+            path = await location(running)
+        held = await running.jobs.store.held_bytes()
         refused = await send(running)
         assert problem(refused) == (429, "jobs-full")
         assert refused.json()["limit"] == "job-bytes"
-        if stores.redis is None:  # the other gateway's job is held there
-            assert await running.jobs.store.held_bytes() == 0, "of an upload that was refused nothing is kept"
+        assert await running.jobs.store.held_bytes() == held, "of an upload that was refused nothing is kept"
+        await running.client.delete(path)
+    async with one(stores, catalog, scripted, replace(LIMITS, held_bytes=30_000), drives=False) as running:
+        refused = await send(running)
+        assert problem(refused) == (413, "image-too-large")
+        assert (refused.json()["limit"], refused.json()["maximum"]) == ("job-bytes", 30_000)
+        assert "retry-after" not in refused.headers, "however long he waits, it will not fit"
     async with one(stores, catalog, scripted) as running:
         running.service.door.drain()
         assert problem(await send(running)) == (503, "draining")
@@ -410,11 +418,59 @@ async def test_a_job_is_its_makers(stores: Stores, catalog: Catalog, scripted: S
         assert (again.status_code, again.headers["location"]) == (202, path), "a retry costs one at most"
 
 
+async def test_one_key_does_not_keep_the_others_out(
+    catalog: Catalog, scripted: ScriptedBackend, tmp_path: Path
+) -> None:
+    """Neither by jobs, nor by uploads and streams that never end."""
+    made = [keys.make(name, "read") for name in ("ann", "bob")]
+    for key, _ in made:
+        keys.add(tmp_path / "keys.json", key)
+    ann, bob = ({"Authorization": f"Bearer {full}"} for _, full in made)
+    enough = asyncio.Event()
+
+    def guarded(app: FastAPI) -> None:
+        known = KeyFile(tmp_path / "keys.json", time.monotonic, lambda: None)
+        app.add_middleware(Access, keys=known, limiter=Limiter())
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield tarred(PICTURES)[:1000]
+        await enough.wait()
+        yield tarred(PICTURES)[1000:]
+
+    limits = replace(LIMITS, share=0.5, open_at_once=4, uploads=2, streams=2)
+    own = Stores(None, "")
+    async with one(own, catalog, scripted, limits, by_key=True, wrap=guarded, over_http=True, drives=False) as running:
+        assert running.count("clicv2_requests_shed_total", reason="job-share") == 0
+        slow = asyncio.create_task(
+            running.client.post("/v1/jobs", content=slowly(), headers={"Content-Type": TAR, **ann})
+        )
+        await eventually(lambda: running.service.door.in_flight)
+        refused = await send(running, headers=ann)
+        assert problem(refused) == (429, "jobs-full")
+        assert [refused.json()[name] for name in ("limit", "share_of", "maximum")] == ["job-share", "job-uploads", 1]
+        assert int(refused.headers["retry-after"]) >= 1
+        assert running.count("clicv2_requests_shed_total", reason="job-share") == 1
+        assert (await send(running, headers=bob)).status_code == 202
+        enough.set()
+        assert (await slow).status_code == 202
+        path = (await send(running, headers=ann)).headers["location"]
+        refused = await send(running, headers=ann)
+        assert (problem(refused), refused.json()["share_of"]) == ((429, "jobs-full"), "jobs")
+        other = (await send(running, headers=bob)).headers["location"]
+        async with running.client.stream("GET", f"{path}/events", headers=ann):
+            refused = await running.client.get(f"{path}/events", headers=ann)
+            assert (problem(refused), refused.json()["share_of"]) == ((429, "jobs-full"), "event-streams")
+            async with running.client.stream("GET", f"{other}/events", headers=bob) as stream:
+                assert stream.status_code == 200
+
+
 async def test_a_webhook(stores: Stores, catalog: Catalog, scripted: ScriptedBackend) -> None:
     async with web_host() as host:
         host.pages["/hook"] = answer(b"", status="500 No")
         outbound = Outbound(
-            FakeDns({"public.example": [[PUBLIC]]}), allowed=passes_for_public, ports=frozenset({host.port})
+            FakeDns({"public.example": [[PUBLIC]], "private.example": [[PRIVATE]]}),
+            allowed=passes_for_public,
+            ports=frozenset({host.port}),
         )
         signer = Signer(base64.b64encode(bytes(32)).decode())
         webhooks = Webhooks(signer, outbound, WebhookLimits(first_pause_s=0.2))
@@ -427,10 +483,14 @@ async def test_a_webhook(stores: Stores, catalog: Catalog, scripted: ScriptedBac
             delivered = await running.until(path, lambda document: document["webhook"]["state"] == "delivered")
             assert delivered["webhook"]["attempts"] == len(host.heads) >= 2
             assert set(host.header("webhook-id")) == {delivered["id"]}
-            private = await location(running, webhook=f"http://127.0.0.1:{host.port}/hook")
+            private = await location(running, webhook=f"http://private.example:{host.port}/hook")
             refused = await running.until(private, lambda document: document["webhook"]["state"] == "failed")
             assert "no public host" in refused["webhook"]["detail"]
             assert set(host.arrivals) == {PUBLIC}
+            held = await running.jobs.store.held_bytes()
+            for hopeless in (f"http://127.0.0.1:{host.port}/hook", "https://example.com:22/"):
+                assert problem(await send(running, webhook=hopeless)) == (422, "forbidden-url")
+            assert await running.jobs.store.held_bytes() == held
             assert problem(await send(running, webhook="ftp://example.com/")) == (422, "invalid-url")
             assert problem(await send(running, webhook="")) == (422, "invalid-parameter")
         await webhooks.close()
