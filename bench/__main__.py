@@ -4,7 +4,8 @@ import argparse
 import json
 from dataclasses import asdict
 
-from bench import bare, picture, served
+from bench import bare, picture, scrape, served
+from bench.scrape import Scraped
 from clicv2 import contract
 from service.settings import Settings, usable_cores
 
@@ -23,19 +24,25 @@ def main() -> None:
     body = picture.jpeg()
     loops = [bare.measure(version, body, threads, options.seconds) for threads in (1, usable_cores())]
     runs: dict[str, list[served.Served]] = {}
+    scrapes: dict[str, Scraped] = {}
     for name in options.only or served.STACKS:
         with served.STACKS[name]() as stack:
             runs[name] = [served.measure(stack, body, concurrency, options.seconds) for concurrency in CONCURRENCIES]
+            scrapes[name] = scrape.measure(stack)
 
     if options.json:
         shapes = {name: [asdict(run) for run in rows] for name, rows in runs.items()}
-        print(json.dumps({"bare": [asdict(loop) for loop in loops], "served": shapes}))
+        watched = {name: asdict(scraped) for name, scraped in scrapes.items()}
+        print(json.dumps({"bare": [asdict(loop) for loop in loops], "served": shapes, "scraped": watched}))
     else:
-        print(_table(len(body), loops, runs))
+        print(_table(len(body), loops, runs, scrapes))
 
 
-def _table(size: int, loops: list[bare.Bare], runs: dict[str, list[served.Served]]) -> str:
-    """CPU beyond is what a request costs on top of decode + infer; the ratio is to the bare loop on all cores."""
+def _table(size: int, loops: list[bare.Bare], runs: dict[str, list[served.Served]], scrapes: dict[str, Scraped]) -> str:
+    """CPU beyond is what a request costs on top of decode + infer; the ratio is to the bare loop on all cores.
+
+    A scrape's percentage is of one core, as often as Prometheus comes.
+    """
     one, full = loops
     lines = [
         f"640 x 480 JPEG of {size / 1000:.0f} kB, {full.threads} cores; milliseconds unless stated",
@@ -55,6 +62,9 @@ def _table(size: int, loops: list[bare.Bare], runs: dict[str, list[served.Served
                 f"{name:22}{run.rate:9.1f}{ratio:7.2f}{run.p50_ms:8.2f}{run.p99_ms:8.2f}{run.cpu_ms:8.2f}{beyond:8.2f}"
                 f"{run.errors:8}"
             )
+        scraped = scrapes[shape]
+        often = f"{100 * scraped.share:.2f} % of a core, each {scrape.EVERY_S:.0f} s"
+        lines.append(f"{'  a scrape':22}{'':16}{scraped.wall_ms:8.2f}{'':8}{scraped.cpu_ms:8.2f}  {often}")
     return "\n".join(lines)
 
 

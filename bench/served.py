@@ -106,9 +106,9 @@ def _process(command: str, **settings: str) -> Iterator[tuple[int, int]]:
 
 def measure(stack: Stack, body: bytes, concurrency: int, seconds: float) -> Served:
     uvloop.run(load.run(HOST, stack.port, body, concurrency, min(1.0, seconds / 4)))  # warm up
-    before = sum(map(_cpu_s, stack.pids))
+    before = sum(map(cpu_s, stack.pids))
     result = uvloop.run(load.run(HOST, stack.port, body, concurrency, seconds))
-    cpu = sum(map(_cpu_s, stack.pids)) - before
+    cpu = sum(map(cpu_s, stack.pids)) - before
     count = len(result.latencies)
     return Served(
         concurrency, result.rate, result.percentile_ms(50), result.percentile_ms(99), cpu / count * 1e3, result.errors
@@ -126,7 +126,7 @@ def _await_ready(port: int) -> None:
     raise SystemExit("the service did not become ready; does `clicv2 serve` run?")
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """CPU seconds of all threads of a process so far (Linux)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -24,6 +24,7 @@ import onnxruntime
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
 
 from clicv2 import contract
 from clicv2.imaging import decode, to_model_input
@@ -35,6 +36,7 @@ COLUMNS, CELL_IN = 24, (0.72, 0.36)  # Grafana's grid, and a cell's width and he
 GREEN, RED, GREY = "#3c7a3f", "#b8322a", "#55585f"
 
 Curve = tuple[Mapping[str, str], list[tuple[float, float]]]
+Instants = NDArray[np.float64]
 Panel = Mapping[str, Any]
 
 
@@ -69,24 +71,45 @@ def draw(board: Mapping[str, Any], client: httpx.Client, start: float, end: floa
                 )
                 for target in panel["targets"]
             ]
-            _KINDS[panel["type"]](axes, panel, found, start)
+            _KINDS[panel["type"]](axes, panel, found, np.arange(start, end, _step(start, end)))
     return figure
 
 
+def _step(start: float, end: float) -> float:
+    """Between the instants at which a curve is asked for, in whole milliseconds, as Prometheus has them."""
+    return round(max(1.0, (end - start) / 300), 3)
+
+
 def _curves(client: httpx.Client, expression: str, start: float, end: float) -> list[Curve]:
-    step = max(1.0, (end - start) / 300)
-    query = {"query": expression, "start": start, "end": end, "step": step}
+    query = {"query": expression, "start": start, "end": end, "step": _step(start, end)}
     answer = client.get("/api/v1/query_range", params=query).raise_for_status().json()
     return [(one["metric"], [(at, float(value)) for at, value in one["values"]]) for one in answer["data"]["result"]]
 
 
-def _lines(axes: Axes, panel: Panel, found: Sequence[tuple[str, list[Curve]]], start: float) -> None:
+def _filled(points: Sequence[tuple[float, float]], instants: Instants) -> Instants:
+    """The values at all instants; nan where there is none, so that a curve has a gap there and all have one axis."""
+    values = np.full(len(instants), math.nan)
+    for at, value in points:
+        values[np.argmin(np.abs(instants - at))] = value
+    return values
+
+
+def _over_time(axes: Axes, instants: Instants) -> Instants:
+    """Minutes since the first; all panels have the same ones, so that what happened at once is one above the other."""
+    minutes = (instants - instants[0]) / 60
+    axes.set_xlim(0, minutes[-1])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} min"))
+    return minutes
+
+
+def _lines(axes: Axes, panel: Panel, found: Sequence[tuple[str, list[Curve]]], instants: Instants) -> None:
     config = panel["fieldConfig"]["defaults"]
     curves = [(_legend(legend, labels), points) for legend, some in found for labels, points in some]
-    instants = sorted({at for _, points in curves for at, _ in points})
-    values = {name: [dict(points).get(at, math.nan) for at in instants] for name, points in curves}
-    minutes = [(at - start) / 60 for at in instants]
-    if config.get("custom", {}).get("stacking", {}).get("mode") == "normal":
+    values = {name: _filled(points, instants) for name, points in curves}
+    minutes = _over_time(axes, instants)
+    if not values:
+        axes.text(0.5, 0.5, "no data", ha="center", va="center", color=GREY, transform=axes.transAxes)
+    elif config.get("custom", {}).get("stacking", {}).get("mode") == "normal":
         axes.stackplot(minutes, np.nan_to_num(list(values.values())), labels=list(values), alpha=0.8)
     else:
         for name, each in values.items():
@@ -97,13 +120,12 @@ def _lines(axes: Axes, panel: Panel, found: Sequence[tuple[str, list[Curve]]], s
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _written(value, config["unit"])))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} min"))
     axes.grid(alpha=0.25)
     if values:
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=4, frameon=False, fontsize=6, borderpad=0)
 
 
-def _number(axes: Axes, panel: Panel, found: Sequence[tuple[str, list[Curve]]], _: float) -> None:
+def _number(axes: Axes, panel: Panel, found: Sequence[tuple[str, list[Curve]]], _: Instants) -> None:
     config = panel["fieldConfig"]["defaults"]
     last = [(labels, points[-1][1]) for _, some in found for labels, points in some if points]
     axes.set_axis_off()
@@ -123,14 +145,12 @@ def _number(axes: Axes, panel: Panel, found: Sequence[tuple[str, list[Curve]]], 
     )
 
 
-def _density(axes: Axes, panel: Panel, found: Sequence[tuple[str, list[Curve]]], start: float) -> None:
-    by_bound = sorted((float(labels["le"]), dict(points)) for _, some in found for labels, points in some)
-    bounds = [bound for bound, _ in by_bound if math.isfinite(bound)]
-    instants = sorted({at for _, points in by_bound for at in points})
-    totals = np.array([[points.get(at, 0.0) for at in instants] for bound, points in by_bound if math.isfinite(bound)])
+def _density(axes: Axes, panel: Panel, found: Sequence[tuple[str, list[Curve]]], instants: Instants) -> None:
+    all_bounds = {float(labels["le"]): _filled(points, instants) for _, some in found for labels, points in some}
+    bounds = sorted(bound for bound in all_bounds if math.isfinite(bound))
+    totals = np.array([all_bounds[bound] for bound in bounds])
     each = np.diff(np.nan_to_num(totals), axis=0, prepend=0)  # [bounds, instants]; buckets hold what is below them
-    axes.pcolormesh([(at - start) / 60 for at in instants], bounds, each, cmap="inferno", shading="nearest")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} min"))
+    axes.pcolormesh(_over_time(axes, instants), bounds, each, cmap="inferno", shading="nearest")
     axes.set_ylabel(panel["title"].lower())
 
 

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import ParamSpec, TypeVar
 
@@ -82,11 +83,12 @@ def decode(
 
 async def off_loop(pool: Executor, timeout_s: float, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run in the pool. Raises DeadlineExceeded; work that has not begun by then, or when the caller
-    is cancelled, never begins."""
+    is cancelled, never begins. What it logs says whose request it is, as what the caller logs does."""
     if timeout_s <= 0:
         raise DeadlineExceeded("the deadline passed before the picture was decoded")
     try:
         async with asyncio.timeout(timeout_s):
-            return await asyncio.get_running_loop().run_in_executor(pool, lambda: work(*args, **kwargs))
+            context = copy_context()  # which a pool's threads do not have
+            return await asyncio.get_running_loop().run_in_executor(pool, lambda: context.run(work, *args, **kwargs))
     except TimeoutError as error:
         raise DeadlineExceeded("the deadline passed while the picture waited for a core") from error

@@ -1,7 +1,8 @@
 """The log's lines: each a JSON object in production, and in columns for people on a terminal.
 
 The code logs as ever, by the loggers of the standard library. What is here gives each line its form, and says what it
-is about: `with about(request_id=...)` is in every line of the work within, also in tasks that it starts.
+is about: `with about(request_id=...)` is in every line of the work within, also in tasks that it starts and in the
+threads that decode and render for it.
 
     what may be in a line   ends up there as
     newlines, escapes       \\n, \\u001b: nobody who names a file or sends a header can forge a line

@@ -42,7 +42,7 @@ _BYTES = tuple(4**n * 1024 for n in range(1, 10))  # 4 kB to 256 MB
 _PIXELS = tuple(4**n * 1000 for n in range(2, 9))  # 16,000 to 66 million
 # Those that a route might answer with: an error budget sees the first of them too.
 _OUR_FAULTS = ("500", "503", "504")
-_SHED = ("requests", "batches", "urls", "queue", "jobs", "job-bytes", "job-uploads", "event-streams")
+_SHED = ("requests", "batches", "urls", "queue", "jobs", "job-bytes", "job-uploads", "event-streams", "job-share")
 _UNDECODABLE = ("Empty", "Unsupported", "Corrupt", "TooLarge")
 DECILES = 10
 

@@ -5,6 +5,7 @@ Runbooks are dashboards too: where an alert leads, at three in the morning, noth
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 from boards import model, objectives, overview, queue, redis, triton
@@ -16,6 +17,12 @@ HERE = Path(__file__).parent
 RUNBOOKS = HERE.parents[1] / "docs/runbooks"
 
 
+def in_grafana(page: str) -> str:
+    """A runbook whose ways to other runbooks and to dashboards lead there in Grafana, too."""
+    page = re.sub(r"\]\(([a-z-]+)\.md\)", r"](/d/runbook-\1)", page)
+    return re.sub(r"dashboard \*(\w+)\*", lambda found: f"dashboard [{found[1]}](/d/clicv2-{found[1].lower()})", page)
+
+
 def dashboards() -> dict[str, Dashboard]:
     """By their path, without the suffix."""
     found = {
@@ -25,7 +32,7 @@ def dashboards() -> dict[str, Dashboard]:
     for page in sorted(RUNBOOKS.glob("*.md")):
         title, _, rest = page.read_text(encoding="utf-8").partition("\n")
         runbook = board(f"runbook-{page.stem}", f"Runbook: {title.removeprefix('# ')}", "What to do about this alert.")
-        found[f"runbooks/{page.stem}"] = runbook.tags(["clicv2-runbook"]).with_panel(markdown(rest.strip()))
+        found[f"runbooks/{page.stem}"] = runbook.tags(["clicv2-runbook"]).with_panel(markdown(in_grafana(rest.strip())))
     return found
 
 

@@ -135,7 +135,9 @@ def row(title: str) -> dashboard.Row:
 
 
 def _query(expression: str, named: str, letter: str = "A") -> prometheus.Dataquery:
-    return prometheus.Dataquery().ref_id(letter).expr(expression).legend_format(named).datasource(SOURCE).range()
+    query = prometheus.Dataquery().ref_id(letter).expr(expression).legend_format(named).datasource(SOURCE).range()
+    # Where the service is traced, a histogram's observations name their traces: as dots over the curves.
+    return query.exemplar(True) if "histogram_quantile" in expression else query
 
 
 def _threshold(at: float, below: str = GOOD, above: str = BAD) -> dashboard.ThresholdsConfig:

@@ -7,6 +7,7 @@ in use, and its port is a free one.
 
 import json
 import os
+import re
 import socket
 import subprocess
 import time
@@ -22,6 +23,8 @@ ROOT = Path(__file__).parents[2]
 PICTURES = sorted((ROOT / "tests/data").glob("*.jpg"))
 MEGABYTE = 1_000_000
 WORKERS = 2
+# All but Grafana, whose image is the largest by far; its dashboards are judged in tests/integration/test_monitoring.py.
+WATCHED = ("gateway", "worker", "triton", "redis", "prometheus", "alertmanager", "redis-exporter")
 REFUSED = 0
 TRY_AGAIN = (429, 503, 504)
 TRIES = 30
@@ -39,6 +42,7 @@ class Stack:
             "GATEWAY_PORT": str(port),
             "TAG": "test",
             "COMPOSE_PROJECT_NAME": "clicv2-test",
+            "COMPOSE_PROFILES": "monitoring",
         }
         self.url = f"http://127.0.0.1:{port}"
         self.key = ""
@@ -60,7 +64,7 @@ class Stack:
     def up(self) -> None:
         """Start what does not run, and wait until all of it is healthy: compose gives up early on what is not."""
         wait = ("--wait", "--wait-timeout", "60")
-        up = ("compose", "up", "--detach", "--no-build", "--scale", f"worker={WORKERS}", *wait)
+        up = ("compose", "up", "--detach", "--no-build", "--scale", f"worker={WORKERS}", *wait, *WATCHED)
         _wait_until(lambda: self.docker(*up, check=False).returncode == 0, "all containers are healthy")
 
     def containers(self, service: str) -> list[str]:
@@ -105,6 +109,21 @@ class Stack:
             yield answers
             answers += [one.result() for one in posted]
 
+    def ask_prometheus(self, expression: str) -> dict[str, float]:
+        """As the runbooks do; values by how Prometheus writes their labels."""
+        told = self.compose(
+            "exec", "--no-TTY", "prometheus", "promtool", "query", "instant", "http://127.0.0.1:9090", expression
+        )
+        found = re.findall(r"^(.*) => (\S+) @\[", told, re.MULTILINE)
+        return {labels: float(value) for labels, value in found}
+
+    def alerts(self) -> set[str]:
+        """Names of those of which Alertmanager would tell somebody now."""
+        told = self.compose(
+            "exec", "--no-TTY", "alertmanager", "amtool", "--alertmanager.url=http://127.0.0.1:9093", "alert", "query"
+        )
+        return {line.split()[0] for line in told.splitlines()[1:]}
+
     def metric(self, name: str) -> float:
         """Of the gateway: the sum over all labels."""
         headers = {"Authorization": f"Bearer {self.key}"}
@@ -124,7 +143,7 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
     stack = Stack()
     failed_before = request.session.testsfailed
     try:
-        stack.compose("build")
+        stack.compose("build", *WATCHED)
         stack.up()
         stack.key = stack.make_key("admin")  # of admin's scope, for /metrics
         yield stack
@@ -168,7 +187,7 @@ def test_a_gateway_adds_less_than_200_megabytes_to_its_base(stack: Stack) -> Non
     assert sizes[0] - sizes[1] < 200 * MEGABYTE
 
 
-@pytest.mark.parametrize("service", ["gateway", "worker", "triton", "redis"])
+@pytest.mark.parametrize("service", ["gateway", "worker", "triton", "redis", "prometheus", "alertmanager"])
 def test_a_container_can_write_and_become_nothing(stack: Stack, service: str) -> None:
     [container, *_] = stack.containers(service)
     host = stack.inspect(container)["HostConfig"]
@@ -180,6 +199,36 @@ def test_a_container_can_write_and_become_nothing(stack: Stack, service: str) ->
     status = stack.docker("exec", container, "cat", "/proc/1/status").stdout
     assert f"CapEff:\t{0:016x}\n" in status
     assert "NoNewPrivs:\t1\n" in status
+
+
+def test_prometheus_sees_all_of_it(stack: Stack) -> None:
+    """Also the gateway, which asks who asks; and it has somewhere to send its alerts."""
+    expected = {
+        "gateway": 1.0,
+        "worker": float(WORKERS),
+        "triton": 1.0,
+        "redis": 1.0,
+        "prometheus": 1.0,
+        "alertmanager": 1.0,
+    }
+    jobs = {f'{{job="{job}"}}': up for job, up in expected.items()}
+    _wait_until(lambda: stack.ask_prometheus("sum by (job) (up)") == jobs, "all is scraped")
+    _wait_until(
+        lambda: list(stack.ask_prometheus("prometheus_notifications_alertmanagers_discovered").values()) == [1.0],
+        "Alertmanager is known",
+    )
+    for name in ("clicv2_requests_total", "clicv2_worker_slots", "nv_inference_count", "redis_memory_used_bytes"):
+        _wait_until(lambda: bool(stack.ask_prometheus(name)), f"there are figures of {name}")  # noqa: B023  # at once
+    assert list(stack.ask_prometheus("clicv2:queue_workers_ready:max").values()) == [WORKERS]
+
+
+def test_an_alert_comes_to_the_alertmanager(stack: Stack) -> None:
+    """As long as in production: scraped, looked at, half a minute old, sent."""
+    assert "NoWorkers" not in stack.alerts()
+    stack.compose("kill", "--signal", "KILL", "worker")
+    _wait_until(lambda: "NoWorkers" in stack.alerts(), "the alert comes")
+    stack.up()
+    _wait_until(lambda: "NoWorkers" not in stack.alerts(), "the alert ends")
 
 
 def test_no_picture_is_lost_when_a_worker_is_killed(stack: Stack) -> None:

@@ -13,6 +13,7 @@ import tiny_model
 from collector import Collector, Received, collecting
 from fleet import PICTURES, Fleet, fleet
 from pictures import encode, noise
+from prometheus import prometheus
 from redis_server import RedisServer, redis_server
 from serving import HOST, Server, serving
 from triton_server import install_configs, triton_server
@@ -212,6 +213,26 @@ def test_each_picture_of_a_job_is_a_trace(repository: Path, collector: Collector
             "queue": "job",
             "infer": "job",
         }
+
+
+def test_a_figure_leads_to_its_trace(processes: Fleet, collector: Collector) -> None:
+    """By exemplars, which Prometheus asks for, keeps, and gives to Grafana."""
+    processes.worker()
+    gateway = processes.gateway()
+    until_ready(gateway)
+    traces = {token_hex(16) for _ in range(3)}
+    with prometheus({"gateway": [f"{HOST}:{gateway.port}"]}) as seen:
+        for one in traces:
+            ask(gateway, one, heatmap="png").raise_for_status()
+        expected = {"upload", "decode", "queue", "render", "total", "/v1/complexity"}
+
+        def led() -> set[str]:
+            found = seen.exemplars('{__name__=~"clicv2_.+_bucket"}')
+            assert {exemplar["trace_id"] for _, exemplar in found} <= traces, "probes are nobody's trace"
+            return {series.get("stage") or series["route"] for series, _ in found}
+
+        seen.wait_for(lambda: led() >= expected, "something leads nowhere")
+    collector.wait_for(lambda spans: traces <= {span.trace_id for span in spans})
 
 
 def test_a_collector_that_is_away_costs_nobody_anything(repository: Path, collector: Collector) -> None:

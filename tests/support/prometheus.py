@@ -60,6 +60,13 @@ class Prometheus:
         assert isinstance(result, list)
         return [(one["metric"], [(at, float(value)) for at, value in one["values"]]) for one in result]
 
+    def exemplars(self, expression: str) -> list[tuple[Mapping[str, str], Mapping[str, str]]]:
+        """Labels of the series, and of the exemplar, of the last minutes."""
+        now = time.time()
+        parameters = {"query": expression, "start": str(now - 600), "end": str(now + 60)}
+        answer = self.client.get("/api/v1/query_exemplars", params=parameters).raise_for_status().json()
+        return [(one["seriesLabels"], each["labels"]) for one in answer["data"] for each in one["exemplars"]]
+
     def firing(self) -> set[str]:
         """Names of the alerts."""
         found = self._get("/api/v1/alerts")["alerts"]
@@ -104,6 +111,7 @@ def prometheus(targets: Mapping[str, Sequence[str]], credentials: Path | None = 
             f"--config.file={folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address={HOST}:{port}",
+            "--enable-feature=exemplar-storage",  # as in docker-compose.yml
             "--log.level=warn",
         )
         with (

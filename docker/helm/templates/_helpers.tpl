@@ -131,8 +131,15 @@ volumes:
 {{- $root := index . 0 -}}
 # A pod reads its settings once, so changed settings are new pods.
 checksum/settings: {{ $root.Values.settings | toJson | sha256sum }}
+{{ include "clicv2.scraped" . }}
+{{- end }}
+
+{{/* For a Prometheus that goes by annotations; nothing where monitors tell, or all would be counted twice. */}}
+{{- define "clicv2.scraped" -}}
+{{- if not (index . 0).Values.monitoring.enabled -}}
 prometheus.io/scrape: "true"
 prometheus.io/port: {{ index . 1 | quote }}
+{{- end }}
 {{- end }}
 
 {{- define "clicv2.disruption-budget" -}}

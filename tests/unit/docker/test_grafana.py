@@ -1,6 +1,7 @@
 """The committed dashboards are what the code makes, and Grafana's files name what there is."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,7 +71,23 @@ def test_a_runbook_is_a_dashboard_of_its_own() -> None:
         [panel] = board["panels"]
         page = (ROOT / f"docs/runbooks/{path.stem}.md").read_text()
         assert panel["options"]["mode"] == "markdown"
-        assert panel["options"]["content"] in page
+        shown, written = panel["options"]["content"].splitlines(), page.strip().splitlines()[2:]
+        assert len(shown) == len(written)
+        for line, before in zip(shown, written, strict=True):
+            assert line == before or "](" in line
+
+
+def test_a_runbook_leads_on_in_grafana_too() -> None:
+    """To other runbooks and to dashboards, each of which is there; who is woken has nothing but Grafana."""
+    uids = {json.loads(path.read_text())["uid"] for path in FOLDER.rglob("*.json")}
+    ways = 0
+    for path in (FOLDER / "runbooks").glob("*.json"):
+        content = json.loads(path.read_text())["panels"][0]["options"]["content"]
+        for to in re.findall(r"\]\(([^)]*)\)", content):
+            assert to.removeprefix("/d/") in uids, f"{path.stem}: {to}"
+            ways += 1
+        assert not re.search(r"dashboard \*", content), path.stem
+    assert ways > 40
 
 
 def test_what_is_provisioned_is_mounted() -> None:

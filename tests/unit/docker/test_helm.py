@@ -1,6 +1,9 @@
 """The Helm chart renders to what Kubernetes accepts, and its pods obey the rules of docker-compose.yml."""
 
 import copy
+import json
+import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +11,7 @@ from typing import Any
 
 import helm
 import kubernetes_validate
+import prometheus
 import pytest
 import yaml
 
@@ -18,7 +22,9 @@ from service.settings import Settings
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "docker/helm"
 VARIABLES = {field.validation_alias or f"CLICV2_{name.upper()}" for name, field in Settings.model_fields.items()}
-KEDA = "keda.sh/v1alpha1"
+JOBS = {job["job_name"] for job in yaml.safe_load((prometheus.CONFIG / "prometheus.yml").read_text())["scrape_configs"]}
+# What is not Kubernetes' own: of KEDA and of the Prometheus Operator.
+OTHERS = ("keda.sh/v1alpha1", "monitoring.coreos.com/v1")
 
 SCALED = {
     "gateway": {"autoscaling": {"enabled": True}},
@@ -40,7 +46,14 @@ VALUES: dict[str, dict[str, object]] = {
         "settings": {"CLICV2_MAX_BATCH_SIZE": "32", "CLICV2_ACCESS_LOG": "true"},
         "modelRepository": {"existingClaim": "models"},
         "networkPolicy": {"enabled": True},
+        "monitoring": {"enabled": True, "dashboards": {"enabled": True}},
     },
+}
+WATCHED = {
+    "enabled": True,
+    "labels": {"release": "kube-prometheus-stack"},
+    "gatewayKey": {"name": "prometheus-key"},
+    "grafana": "https://grafana.example/",
 }
 
 
@@ -61,7 +74,7 @@ def pods(objects: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize("version", ["1.27", "1.31"])
 def test_kubernetes_accepts_all(objects: list[dict[str, Any]], version: str) -> None:
     for one in objects:
-        if one["apiVersion"] != KEDA:  # KEDA's are not Kubernetes' own
+        if one["apiVersion"] not in OTHERS:
             kubernetes_validate.validate(one, version, strict=True)
 
 
@@ -104,6 +117,7 @@ def test_names_lead_to_what_is_there(objects: list[dict[str, Any]]) -> None:
     selectors = [one["spec"]["selector"] for one in of_kind(objects, "Service").values()]
     for kind in ("Deployment", "PodDisruptionBudget"):
         selectors += [one["spec"]["selector"]["matchLabels"] for one in of_kind(objects, kind).values()]
+    selectors += [one["spec"]["selector"]["matchLabels"] for one in of_kind(objects, "PodMonitor").values()]
     selectors += [one["spec"]["podSelector"]["matchLabels"] for one in of_kind(objects, "NetworkPolicy").values()]
     for selector in selectors:
         assert sum(selector.items() <= one.items() for one in labels) == 1
@@ -157,6 +171,56 @@ def test_workers_scale_on_the_queue_and_triton_on_its_own() -> None:
     assert "nv_inference_queue_duration_us" in triton["metadata"]["query"]
 
 
+def test_each_pod_is_scraped_once_and_by_the_name_that_rules_know() -> None:
+    """By annotations where nobody says otherwise; where there is an operator by monitors, and by nothing else."""
+    for values in ({}, {"monitoring": WATCHED}):
+        objects = helm.template(CHART, values)
+        monitors = of_kind(objects, "PodMonitor")
+        for name, deployment in of_kind(objects, "Deployment").items():
+            pod = deployment["spec"]["template"]
+            annotated = pod["metadata"].get("annotations") or {}
+            assert ("prometheus.io/port" in annotated) is ("prometheus.io/scrape" in annotated) is (not values)
+            assert (name in monitors) is bool(values)
+            if not values:
+                continue
+            [endpoint] = monitors[name]["spec"]["podMetricsEndpoints"]
+            ports = {port["name"] for container in pod["spec"]["containers"] for port in container["ports"]}
+            assert endpoint["port"] in ports
+            assert ("authorization" in endpoint) is (name == "clicv2-gateway")
+            job = pod["metadata"]["labels"][monitors[name]["spec"]["jobLabel"]]
+            assert job in JOBS
+            assert WATCHED["labels"].items() <= monitors[name]["metadata"]["labels"].items()  # type: ignore[attr-defined]
+
+
+def test_the_operators_rules_are_composes_for_this_namespace(tmp_path: Path) -> None:
+    """All of them, with a way to this Grafana, and deaf to what else a cluster's Prometheus sees."""
+    [rules] = of_kind(helm.template(CHART, {"monitoring": WATCHED}), "PrometheusRule").values()
+    groups = rules["spec"]["groups"]
+    files = (ROOT / "docker/prometheus/rules").glob("*.yml")
+    known = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
+    assert {group["name"]: len(group["rules"]) for group in groups} == {
+        group["name"]: len(group["rules"]) for group in known
+    }
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": groups}))
+    promtool = prometheus.program("promtool")
+    done = subprocess.run([promtool, "check", "rules", tmp_path / "rules.yml"], capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for group in groups:
+        for rule in group["rules"]:
+            assert not re.search(r'\bup\{(?!namespace="default")', rule["expr"]), rule
+            if "alert" in rule:
+                for link in ("runbook_url", "dashboard_url"):
+                    assert rule["annotations"][link].startswith("https://grafana.example/d/")
+
+
+def test_dashboards_are_config_maps_that_a_sidecar_finds() -> None:
+    objects = helm.template(CHART, {"monitoring": {"enabled": True, "dashboards": {"enabled": True}}})
+    found = [one for one in of_kind(objects, "ConfigMap").values() if "grafana_dashboard" in one["metadata"]["labels"]]
+    kept = sorted((ROOT / "docker/grafana/dashboards").rglob("*.json"))
+    boards = [json.loads(text) for one in found for text in one["data"].values()]
+    assert sorted(board["uid"] for board in boards) == sorted(json.loads(path.read_text())["uid"] for path in kept)
+
+
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
@@ -167,6 +231,8 @@ def test_workers_scale_on_the_queue_and_triton_on_its_own() -> None:
         ({"triton": {"gpuImage": "nvcr.io/nvidia/tritonserver"}}, "gpuImage"),
         ({"worker": {"autoscaling": {"enabled": True}}}, "address"),
         ({"worker": {"autoscaling": {"minReplicas": 0}}}, "minReplicas"),
+        ({"monitoring": {"grafana": "grafana"}}, "grafana"),
+        ({"monitoring": {"dashboards": {"labels": {"grafana_dashboard": 1}}}}, "grafana_dashboard"),
     ],
 )
 def test_values_that_cannot_work_are_refused(values: dict[str, object], complaint: str) -> None:

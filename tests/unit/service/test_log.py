@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from io import StringIO
 from typing import Any
@@ -17,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service import log
+from service.decoding import off_loop
 from service.log import Form, about
 
 pytestmark = pytest.mark.anyio
@@ -77,6 +79,25 @@ async def test_a_line_says_what_it_is_about() -> None:
     assert outer["request_id"] == "r1"
     assert "job_id" not in outer
     assert "request_id" not in nothing
+
+
+async def test_what_a_thread_says_while_it_decodes_is_about_the_request_too() -> None:
+    """Also the warnings of libraries; and a thread says no more of a request that it has left."""
+    to = configured()
+
+    def decode() -> None:
+        ours.info("decoding")
+        warnings.warn_explicit("of Pillow's", UserWarning, "ImageFile.py", 1)
+
+    with ThreadPoolExecutor(1) as pool, warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with about(request_id="r1"):
+            await off_loop(pool, 60, decode)
+        await off_loop(pool, 60, ours.info, "nobody's")
+    line, warning, nobodys = written(to)
+    assert line["request_id"] == warning["request_id"] == "r1"
+    assert warning["logger"] == "py.warnings"
+    assert "request_id" not in nobodys
 
 
 def test_a_terminal_is_for_people() -> None:
