@@ -4,7 +4,6 @@ Every picture has a score of its own, so an answer that goes to the wrong caller
 """
 
 import asyncio
-import itertools
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -84,26 +83,39 @@ class Reply:
         return str(self.response.json()["type"]).removeprefix("urn:clicv2:problem:")
 
 
-class Pools(httpx.AsyncBaseTransport):
-    """Several pools of connections in turn: httpx looks through all of a pool for each request."""
+class OneEach(httpx.AsyncBaseTransport):
+    """A connection for each caller, for answers in one piece.
 
-    def __init__(self, count: int) -> None:
-        limits = httpx.Limits(max_connections=1000 // count)
-        self._pools = [httpx.AsyncHTTPTransport(limits=limits) for _ in range(count)]
-        self._turns = itertools.cycle(self._pools)
+    httpx looks through all connections of a pool for each request, and lets requests queue for one that is not there
+    yet: with hundreds of callers it would be the client that is measured.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[httpx.AsyncHTTPTransport] = []
+        self._all: list[httpx.AsyncHTTPTransport] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        return await next(self._turns).handle_async_request(request)
+        transport = self._free.pop() if self._free else self._another()
+        try:
+            response = await transport.handle_async_request(request)
+            await response.aread()
+        finally:
+            self._free.append(transport)
+        return response
+
+    def _another(self) -> httpx.AsyncHTTPTransport:
+        self._all.append(httpx.AsyncHTTPTransport(verify=False))
+        return self._all[-1]
 
     async def aclose(self) -> None:
-        for pool in self._pools:
-            await pool.aclose()
+        for transport in self._all:
+            await transport.aclose()
 
 
 @asynccontextmanager
 async def caller_of(gateway: Server) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(
-        base_url=f"http://{HOST}:{gateway.port}", timeout=120, transport=Pools(25), trust_env=False
+        base_url=f"http://{HOST}:{gateway.port}", timeout=120, transport=OneEach(), trust_env=False
     ) as client:
         yield client
 

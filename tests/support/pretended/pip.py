@@ -6,7 +6,7 @@ import tomllib
 from importlib.metadata import distribution
 from pathlib import Path
 
-HERE = re.compile(r"(\./?[\w/]*?)(?:\[(\w+)\])?")
+HERE = re.compile(r"(\./?[\w/]*?)(?:\[([\w,]+)\])?")
 
 
 def main(arguments: list[str]) -> None:
@@ -14,7 +14,8 @@ def main(arguments: list[str]) -> None:
     assert install == "install"
     if match := HERE.fullmatch(wanted):
         project = tomllib.loads((Path(match[1]) / "pyproject.toml").read_text())["project"]
-        assert not match[2] or match[2] in project["optional-dependencies"], wanted
+        extras = set(match[2].split(",")) if match[2] else set()
+        assert extras <= project.get("optional-dependencies", {}).keys(), wanted
         wanted = project["name"]
     distribution(wanted)
 
