@@ -158,6 +158,10 @@ def create_app(service: Service) -> FastAPI:
     fetcher = choices.fetcher(settings, service.metrics) if settings.url_input else None
     for_later = _jobs(service, fetcher, guarded=known is not None)
 
+    def end() -> None:
+        service.supervisor.alive = False  # for /livez and the exit status
+        _end_process()
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as after:
@@ -166,7 +170,8 @@ def create_app(service: Service) -> FastAPI:
                 if each:
                     after.push_async_callback(each.close)
             # Entered last, so left first: what it drives is released while all that this takes is still there.
-            await after.enter_async_context(_running(Supervisor(for_later.runner.run, _end_process), for_later.store))
+            driving = Supervisor(for_later.runner.run, end, what="what drives jobs")
+            await after.enter_async_context(_running(driving, for_later.store))
             yield
 
     app = FastAPIOffline(  # FastAPI whose /docs needs no internet

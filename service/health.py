@@ -31,6 +31,7 @@ class Supervisor:
         run: Callable[[], Awaitable[None]],
         give_up: Callable[[], None],
         *,
+        what: str = "the worker",
         restarts: int = 3,
         within_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
@@ -38,6 +39,7 @@ class Supervisor:
         self.alive = True
         self._run = run
         self._give_up = give_up
+        self._what = what
         self._restarts = restarts
         self._within_s = within_s
         self._clock = clock
@@ -47,14 +49,14 @@ class Supervisor:
         while True:
             try:
                 await self._run()
-                log.error("the worker ended without a reason")
+                log.error("%s ended without a reason", self._what)
             except Exception:
-                log.exception("the worker died")
+                log.exception("%s died", self._what)
             deaths.append(self._clock())
             while deaths[0] < deaths[-1] - self._within_s:
                 deaths.popleft()
             if len(deaths) > self._restarts:
-                log.critical("the worker died %d times within %g s: giving up", len(deaths), self._within_s)
+                log.critical("%s died %d times within %g s: giving up", self._what, len(deaths), self._within_s)
                 self.alive = False
                 self._give_up()
                 return

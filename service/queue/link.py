@@ -4,7 +4,9 @@ Whatever keeps Redis from answering is Unavailable.
 """
 
 import asyncio
+import logging
 import re
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeAlias, cast
@@ -17,6 +19,8 @@ from redis.exceptions import TimeoutError as TimedOut
 from service.errors import Unavailable
 from service.queue import scripts
 from service.queue.connections import Pool
+
+log = logging.getLogger(__name__)
 
 Reply: TypeAlias = "int | bytes | list[Reply] | None"
 Fields: TypeAlias = Mapping[bytes, bytes]
@@ -31,9 +35,14 @@ _LATE_S = 0.02
 _STATES = (
     "OOM", "LOADING", "READONLY", "BUSY", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS",
     "UNBLOCKED",  # to a blocking read, when a primary becomes a replica
+    "NOAUTH", "WRONGPASS", "NOPERM",
 )  # fmt: skip
-# Redis 6.2 puts what a command in a script said into the middle of its message, after a dash.
-_STATE = re.compile(rf"(?:^|-)(?:{'|'.join(_STATES)})\b")
+# Redis 6.2 puts what a command in a script said into the middle of its message, after a dash. Who has not said his
+# password is told so only if what he asks is short.
+_STATE = re.compile(rf"(?:^|-)(?:{'|'.join(_STATES)})\b|unauthenticated")
+
+# Answers for so long after a failure that it is over: a line that is bad now and then is not worth two lines each time.
+_CALM_S = 1.0
 
 
 class Link:
@@ -53,6 +62,8 @@ class Link:
         self._timeout_s = timeout_s
         self._name = name
         self._turns = asyncio.Semaphore(_CALLS_AT_ONCE)
+        self._failed_at = 0.0  # the last time
+        self._told: set[str] = set()  # why it is out of reach, until that is over
 
     async def run(self, script: str, *args: bytes | str | int) -> Reply:
         """Run a script, and load it first into a Redis that does not know it. Raises Unavailable."""
@@ -123,19 +134,31 @@ class Link:
         try:
             async with _patient_timeout(within_s):
                 yield
+            self._answered()
         except (NotConnected, TimedOut, TimeoutError, OSError) as error:
-            raise self._unavailable() from error
+            raise self._unavailable(error) from error
         except ResponseError as error:
             if not (_STATE.search(str(error)) or error.status_code in _STATES):
                 raise
             if isinstance(error, ReadOnlyError):  # no longer the primary: let the name be looked up again
                 await self._redis.connection_pool.disconnect(inuse_connections=False)
-            raise self._unavailable() from error
+            raise self._unavailable(error) from error
         except RedisError as error:  # a reply that is no Redis's
-            raise self._unavailable() from error
+            raise self._unavailable(error) from error
 
-    def _unavailable(self) -> Unavailable:
+    def _unavailable(self, why: Exception) -> Unavailable:
+        """Callers are told that it is so, and the log why."""
+        reason = str(why) or type(why).__name__
+        if reason not in self._told:
+            self._told.add(reason)
+            log.warning("%s is out of reach: %s", self._name, reason)
+        self._failed_at = time.monotonic()
         return Unavailable(f"{self._name} is out of reach; try again later")
+
+    def _answered(self) -> None:
+        if self._told and time.monotonic() - self._failed_at > _CALM_S:
+            self._told.clear()
+            log.info("%s is within reach again", self._name)
 
 
 @asynccontextmanager

@@ -254,10 +254,12 @@ class RedisQueue:
         if self._bell:
             self._bell.cancel()
             await asyncio.wait({self._bell})
-        await asyncio.gather(*self._errands)
-        with suppress(Unavailable):
-            await self._link.drop(self._keys.answers(self._name))
-        await self._link.close()
+        try:
+            await asyncio.gather(*self._errands)
+            with suppress(Unavailable):
+                await self._link.drop(self._keys.answers(self._name))
+        finally:
+            await self._link.close()
 
     def _deliver(self, fields: Fields) -> None:
         """Hand an answer to the call that waits for it, if it still does."""

@@ -232,6 +232,7 @@ async def test_pictures_by_url(repository: Path, host: WebHost, url_input: bool,
     [
         ("worker", "service.worker.Worker.run"),
         ("serve", "service.queue.redis.RedisQueue.listen"),
+        ("serve", "service.jobs.runner.Runner.run"),
     ],
 )
 def test_what_cannot_live_ends_its_process(repository: Path, redis: RedisServer, command: str, what: str) -> None:

@@ -217,14 +217,14 @@ def test_each_picture_of_a_job_is_a_trace(repository: Path, collector: Collector
 
 def test_a_figure_leads_to_its_trace(processes: Fleet, collector: Collector) -> None:
     """By exemplars, which Prometheus asks for, keeps, and gives to Grafana."""
-    processes.worker()
+    worker = processes.worker()
     gateway = processes.gateway()
     until_ready(gateway)
     traces = {token_hex(16) for _ in range(3)}
-    with prometheus({"gateway": [f"{HOST}:{gateway.port}"]}) as seen:
+    with prometheus({"gateway": [f"{HOST}:{gateway.port}"], "worker": [f"{HOST}:{worker.port}"]}) as seen:
         for one in traces:
             ask(gateway, one, heatmap="png").raise_for_status()
-        expected = {"upload", "decode", "queue", "render", "total", "/v1/complexity"}
+        expected = {"upload", "decode", "queue", "inference", "render", "total", "/v1/complexity"}
 
         def led() -> set[str]:
             found = seen.exemplars('{__name__=~"clicv2_.+_bucket"}')

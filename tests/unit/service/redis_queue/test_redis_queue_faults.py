@@ -1,6 +1,7 @@
 """The queue between processes while its Redis dies, hangs, is full, forgets, or answers too late."""
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -174,6 +175,36 @@ async def test_a_redis_that_became_a_replica_is_unavailable(redis: RedisServer, 
     (lease,) = await leasing
     await ends.worker.finish(lease, answer(0.25))
     assert score(await ends.gateway.result(job)) == 0.25
+
+
+async def test_a_redis_whose_password_was_changed_is_unavailable(
+    redis: RedisServer, ends: Ends, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    await ends.worker.present(True)
+    redis.client.config_set("requirepass", "changed")
+    with redis_py.Redis(port=redis.port, protocol=2, password="changed") as owner:  # noqa: S106  # of this test
+        owner.client_kill_filter(_type="normal", skipme=True)
+        try:
+            for _ in range(3):
+                with pytest.raises(Unavailable):
+                    await ends.gateway.admit(new_job("a"))
+        finally:
+            owner.config_set("requirepass", "")
+    await insist_on_reach(ends)
+    lines = [record.getMessage() for record in caplog.records if "the queue is" in record.getMessage()]
+    assert any("uthentic" in line for line in lines), "it is not said why"
+    assert len(lines) == len(set(lines)), "it is said again and again"
+    assert lines[-1] == "the queue is within reach again"
+
+
+async def insist_on_reach(ends: Ends) -> None:
+    """Use it until it has been well for a second."""
+    async with asyncio.timeout(20):
+        await ends.worker.present(True)
+        await asyncio.sleep(1.2)
+        await ends.worker.present(True)
+        await ends.admit_new("b")
 
 
 async def test_a_redis_that_is_busy_with_a_script_is_unavailable(redis: RedisServer, ends: Ends) -> None:
