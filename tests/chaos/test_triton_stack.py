@@ -15,7 +15,7 @@ import tiny_model
 from fleet import PICTURES, Reply, ask_all, asking, caller_of, fleet, judge, until_ready
 from redis_server import RedisServer
 from serving import COMMAND, Server, serving
-from sizes import SIZES, Figures, spread
+from sizes import QUICK, SIZES, Figures, spread
 from triton_server import TritonServer, install_configs, triton_server
 
 from clicv2 import contract
@@ -65,6 +65,10 @@ def scores(embedded: list[dict[str, object]]) -> list[float]:
     return [float(answer["score"]) for answer in embedded]
 
 
+# On a busy machine a Triton that is well may be silent for long. At full size it is the default that is measured.
+PATIENCE: dict[str, object] = {"backend_stall_s": 2} if SIZES is QUICK else {}
+
+
 @pytest.fixture
 def stack(repository: Path, redis: RedisServer) -> Iterator[Stack]:
     with (
@@ -73,9 +77,9 @@ def stack(repository: Path, redis: RedisServer) -> Iterator[Stack]:
             repository,
             redis,
             triton_url=triton.url,
-            backend_stall_s=2,  # on a busy machine a Triton that is well may be silent for long
             max_batch_size=4,
             deadline_s=DEADLINE_S,
+            **PATIENCE,
         ) as processes,
     ):
         yield Stack(repository, triton, processes.gateway(), processes.worker())
