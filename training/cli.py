@@ -18,7 +18,7 @@ from training.evaluate import LeakTest, Questions
 from training.evaluate import evaluate as run_evaluation
 from training.export import export_run
 from training.finetune import finetune as run_finetuning
-from training.fit import fit_run
+from training.fit import FitKind, fit_run
 from training.leak import IMAGES as LEAK_IMAGES
 from training.models.readout import Kind, Layers
 from training.pretrain import pretrain as run_pretraining
@@ -53,6 +53,12 @@ Scale = Annotated[
 ]
 
 
+FitKindName = Annotated[
+    FitKind,
+    typer.Option("--kind", help="As for finetune, or kernel: variety, with similarity to the rated images beside it."),
+]
+
+
 @app.command()
 def pretrain(
     recipe: Annotated[Path, typer.Argument(help="A YAML recipe, e.g. training/configs/clicv2_small.yaml.")],
@@ -77,7 +83,7 @@ def fit(
     images: Images,
     ratings: Ratings,
     layers: LayerNames = "",
-    kind: KindName = "variety",
+    kind: FitKindName = "kernel",
     scale: Scale = None,
     seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
 ) -> None:

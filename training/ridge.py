@@ -43,13 +43,13 @@ class Samples:
         )
 
 
-def ridge(samples: Samples, share: Floats, penalties: Sequence[float]) -> list[Floats]:
+def ridge(samples: Samples, share: Floats | None, penalties: Sequence[float]) -> list[Floats]:
     """One weight vector [F] a penalty.
 
     Minimises, over the images, the mean squared error within groups, plus the mean squared change
     of the prediction under `change` times `invariance` squared, plus the penalty. Columns are
-    scaled to the deviation `share` ([F]) within groups before the penalty applies. Solved in the
-    dual, because there are more features than images.
+    scaled to the deviation `share` ([F]) within groups before the penalty applies; None: it applies to
+    them as they are. Solved in the dual, because there are more features than images.
     """
     x, y = samples.design.copy(), samples.target.copy()
     names = set(samples.groups.tolist())
@@ -58,7 +58,7 @@ def ridge(samples: Samples, share: Floats, penalties: Sequence[float]) -> list[F
         weight = np.sqrt(len(y) / (chosen.sum() * len(names)))
         x[chosen] = (x[chosen] - x[chosen].mean(axis=0)) * weight
         y[chosen] = (y[chosen] - y[chosen].mean()) * weight
-    deviation = np.maximum(np.sqrt(np.mean(x**2, axis=0)), SMALLEST_DEVIATION) / share
+    deviation = np.ones(x.shape[1]) if share is None else deviation_within(samples.design, samples.groups) / share
     count = len(y)
     if samples.invariance > 0:
         x = np.concatenate([x, samples.invariance * samples.change])
@@ -69,7 +69,14 @@ def ridge(samples: Samples, share: Floats, penalties: Sequence[float]) -> list[F
     return [x.T @ (vectors @ (turned / (values + penalty))) / deviation for penalty in penalties]
 
 
-def regress(samples: Samples, share: Floats, seed: int) -> tuple[Floats, float]:
+def deviation_within(columns: Floats, groups: npt.NDArray[np.str_]) -> Floats:
+    """Of columns [N, F] within groups that all weigh the same, and never below what is rounding noise: [F]."""
+    variances = [columns[groups == group].var(axis=0) for group in set(groups.tolist())]
+    within: Floats = np.sqrt(np.mean(variances, axis=0))
+    return np.maximum(within, SMALLEST_DEVIATION)
+
+
+def regress(samples: Samples, share: Floats | None, seed: int) -> tuple[Floats, float]:
     """Weights [F] with a penalty chosen by cross-validation, and that penalty.
 
     The weights are scaled so that their predictions deviate by 1 within groups: a penalty shrinks
@@ -82,7 +89,7 @@ def regress(samples: Samples, share: Floats, seed: int) -> tuple[Floats, float]:
     return weight / (deviation or 1.0), penalty
 
 
-def choose_penalty(samples: Samples, share: Floats, seed: int) -> float:
+def choose_penalty(samples: Samples, share: Floats | None, seed: int) -> float:
     """The penalty with the highest cross-validated PCC, averaged over the groups."""
     folds = stratified_folds(samples.groups, FOLDS, seed)
     predicted = np.empty((len(PENALTIES), len(samples.target)))
@@ -96,7 +103,7 @@ def choose_penalty(samples: Samples, share: Floats, seed: int) -> float:
     return PENALTIES[int(np.argmax(quality))]
 
 
-def cross_validated(samples: Samples, share: Floats, seed: int) -> Floats:
+def cross_validated(samples: Samples, share: Floats | None, seed: int) -> Floats:
     """Predictions [N], each by weights and a penalty in which the image had no say (nested cross-validation)."""
     folds = stratified_folds(samples.groups, FOLDS, seed)
     predicted = np.empty_like(samples.target)

@@ -6,7 +6,7 @@ Every picture has a score of its own, so an answer that goes to the wrong caller
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +84,7 @@ class Reply:
 
 
 class OneEach(httpx.AsyncBaseTransport):
-    """A connection for each caller, for answers in one piece.
+    """A connection for each caller.
 
     httpx looks through all connections of a pool for each request, and lets requests queue for one that is not there
     yet: with hundreds of callers it would be the client that is measured.
@@ -98,9 +98,11 @@ class OneEach(httpx.AsyncBaseTransport):
         transport = self._free.pop() if self._free else self._another()
         try:
             response = await transport.handle_async_request(request)
-            await response.aread()
-        finally:
+        except BaseException:
             self._free.append(transport)
+            raise
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        response.stream = _Lent(response.stream, lambda: self._free.append(transport))
         return response
 
     def _another(self) -> httpx.AsyncHTTPTransport:
@@ -110,6 +112,22 @@ class OneEach(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         for transport in self._all:
             await transport.aclose()
+
+
+class _Lent(httpx.AsyncByteStream):
+    """A body, whose connection is given back when it is closed."""
+
+    def __init__(self, body: httpx.AsyncByteStream, give_back: Callable[[], None]) -> None:
+        self._body = body
+        self._give_back = give_back
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._body:
+            yield part
+
+    async def aclose(self) -> None:
+        await self._body.aclose()
+        self._give_back()
 
 
 @asynccontextmanager

@@ -10,6 +10,8 @@ share, and the heatmap adds up to the score; but what variety brings is spread e
 picture, for it belongs to no single patch: left where it arises, it marks a flat patch beside a busy
 one (on composed pictures the area under the ROC curve of an earlier model fell from .992 to .940).
 
+A readout may also add something of the whole picture's: see `training.models.similarity`. That, too, is spread evenly.
+
 Beside what the encoder learned, it may look at what a transform coder would spend on each patch, a
 classical measure that needs no labels either and is computed in the graph.
 """
@@ -23,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.models.backbone import PATCH, Backbone, Features
+from training.models.similarity import Similarity
 from training.transforms.code_length import code_lengths
 
 PYRAMID = "pyramid"
@@ -89,13 +92,21 @@ class Readout(nn.Module):
         weight: [F], or [2 F] for the features, then for their second terms.
         bias: of a cell.
         kind: which of the three. Raises ValueError when the weights are too many or too few for it.
+        similarity: adds to every cell what the picture's average design makes of it.
     """
 
     mean: Tensor
     scale: Tensor
 
     def __init__(
-        self, layers: Layers, mean: Tensor, scale: Tensor, weight: Tensor, bias: float, kind: Kind = "variety"
+        self,
+        layers: Layers,
+        mean: Tensor,
+        scale: Tensor,
+        weight: Tensor,
+        bias: float,
+        kind: Kind = "variety",
+        similarity: Similarity | None = None,
     ):
         super().__init__()
         if len(weight) != TERMS[kind] * len(mean):
@@ -106,6 +117,7 @@ class Readout(nn.Module):
         self.register_buffer("scale", scale.to(torch.float32))
         self.weight = nn.Parameter(weight.to(torch.float32), requires_grad=False)
         self.bias = nn.Parameter(torch.tensor(bias, dtype=torch.float32), requires_grad=False)
+        self.similarity = similarity
 
     def design(self, images: Tensor, features: Features) -> Tensor:
         """What the weights apply to, [N, L, F or 2 F], of images [N, 3, H, W] in [0, 1] and their features."""
@@ -119,12 +131,16 @@ class Readout(nn.Module):
     def forward(self, images: Tensor, features: Features) -> Tensor:
         """Local complexity before calibration: [N, L]."""
         design = self.design(images, features)
-        if self.kind != "variety":
-            return design @ self.weight + self.bias
-        count = len(self.mean)
-        own = design[:, :, :count] @ self.weight[:count]  # [N, L]
-        brought = (design[:, :, count:] @ self.weight[count:]).mean(dim=1, keepdim=True)  # [N, 1]
-        cells: Tensor = own + brought + self.bias
+        cells: Tensor
+        if self.kind == "variety":
+            count = len(self.mean)
+            own = design[:, :, :count] @ self.weight[:count]  # [N, L]
+            brought = (design[:, :, count:] @ self.weight[count:]).mean(dim=1, keepdim=True)  # [N, 1]
+            cells = own + brought + self.bias
+        else:
+            cells = design @ self.weight + self.bias
+        if self.similarity is not None:
+            cells = cells + self.similarity(design.mean(dim=1))[:, None]
         return cells
 
 

@@ -27,6 +27,7 @@ def fit_on(
     *,
     kind: Kind = "quadratic",
     scale: Scale | None = None,
+    similar: bool = False,
 ) -> FittedReadout:
     """Fit on patch features [N, L, F] that come from nowhere."""
     mean, deviation = f.mean(dim=(0, 1)), f.std(dim=(0, 1))
@@ -36,7 +37,7 @@ def fit_on(
         for each in (f, f if grey is None else grey)
     )
     scale = scale or (float(scores.min()), float(scores.max()))
-    return fit_weights(readout, (f.shape[2],), coloured, grey_design, scores, groups, scale)
+    return fit_weights(readout, (f.shape[2],), coloured, grey_design, scores, groups, scale, similar=similar)
 
 
 def cells(readout: Readout, f: torch.Tensor) -> torch.Tensor:
@@ -72,15 +73,44 @@ def test_the_folds_predict_on_one_scale() -> None:
     assert np.mean(lost) < 0.03
 
 
-def test_noise_is_not_mistaken_for_a_signal() -> None:
+@pytest.mark.parametrize("similar", [False, True])
+def test_noise_is_not_mistaken_for_a_signal(similar: bool) -> None:
     """Nested cross-validation owes noise a correlation of about zero, however many features there are."""
     values = []
     for seed in range(6):
         f = patches(90, 4, 120, seed=seed)
         scores = np.random.default_rng(seed).uniform(0, 100, 90)
-        fitted = fit_on(f, scores, np.array(["a", "b", "c"] * 30))
+        fitted = fit_on(f, scores, np.array(["a", "b", "c"] * 30), similar=similar)
         values.append(fitted.quality.mean["pcc"].value)
     assert abs(np.mean(values)) < 0.15
+
+
+def test_similarity_sees_what_depends_on_what_else_is_there() -> None:
+    """A feature that counts for more where another one is strong: no sum over patches of one picture can say so."""
+    of_picture = patches(300, 1, 2, seed=1)
+    f = 0.1 * patches(300, 4, 2, seed=0) + of_picture
+    scores = (of_picture[:, 0, 0] * of_picture[:, 0, 1]).numpy() * 10 + 50
+    groups = np.array(["a", "b", "c"] * 100)
+    alone, similar = (fit_on(f, scores, groups, kind="linear", similar=similar) for similar in (False, True))
+    assert alone.quality.mean["pcc"].value < 0.3
+    assert similar.quality.mean["pcc"].value > 0.8
+    found = cells(similar.readout, f.float())
+    assert np.corrcoef(found.mean(dim=1), scores)[0, 1] > 0.8
+    own = (f.float() - similar.readout.mean) / similar.readout.scale @ similar.readout.weight
+    assert torch.allclose(found - own, (found - own).mean(dim=1, keepdim=True).expand_as(own), atol=1e-4)
+
+
+def test_similarity_to_grey_copies_makes_them_score_alike() -> None:
+    """Two features tell the same, one of them gone in a grey copy."""
+    f = 0.1 * patches(150, 4, 2, seed=0) + patches(150, 1, 1, seed=1)
+    grey = f.clone()
+    grey[:, :, 1] = 0
+    scores = 50 + 20 * f[:, :, 0].mean(dim=1).numpy()
+    changes = []
+    for copies in (grey, f):
+        readout = fit_on(f, scores, np.array(["a", "b", "c"] * 50), copies, kind="linear", similar=True).readout
+        changes.append((cells(readout, grey.float()) - cells(readout, f.float())).mean(dim=1).std())
+    assert changes[0] < 0.6 * changes[1]
 
 
 def test_what_only_colour_tells_counts_less() -> None:
@@ -142,10 +172,12 @@ def test_a_readout_of_one_kind_refuses_the_weights_of_the_other() -> None:
         Readout((PYRAMID,), torch.zeros(3), torch.ones(3), torch.zeros(6), 0.0, "linear")
 
 
+@pytest.mark.parametrize("similar", [False, True])
 @pytest.mark.parametrize("kind", TERMS)
-def test_a_readout_survives_its_file(kind: Kind, tmp_path: Path) -> None:
+def test_a_readout_survives_its_file(kind: Kind, similar: bool, tmp_path: Path) -> None:
     f = patches(60, 4, 5, seed=0)
-    fitted = fit_on(f, 50 + 5 * f[:, :, 0].mean(dim=1).numpy(), np.array(["all"] * 60), kind=kind)
+    fitted = fit_on(f, 50 + 5 * f[:, :, 0].mean(dim=1).numpy(), np.array(["all"] * 60), kind=kind, similar=similar)
+    assert (fitted.readout.similarity is not None) == similar
     save_readout(fitted.readout, fitted.calibration, tmp_path / "readout.pt")
     readout, calibration = load_readout(tmp_path / "readout.pt")
     assert (readout.kind, readout.layers, calibration) == (kind, (PYRAMID,), fitted.calibration)

@@ -38,6 +38,13 @@ def test_against_the_normal_equations(penalty: float, features: int, invariance:
     assert found == pytest.approx(slow_ridge(samples, share, penalty), rel=1e-5, abs=1e-8)
 
 
+def test_columns_as_they_are() -> None:
+    samples = random_samples(4, 0.5)
+    scale = np.sqrt(np.mean([samples.design[samples.groups == g].var(axis=0) for g in "abc"], axis=0))
+    found = ridge(samples, None, [0.1])[0]
+    assert found == pytest.approx(slow_ridge(samples, scale, 0.1), rel=1e-5, abs=1e-8)
+
+
 def test_invariance_makes_the_change_matter_less() -> None:
     effects = []
     for invariance in (0.0, 0.5, 10.0):
