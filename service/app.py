@@ -39,6 +39,7 @@ from service.routes.access import Access
 from service.routes.edge import Edge
 from service.routes.headers import SecurityHeaders, with_cors
 from service.routes.parts import Parts
+from service.routes.under_path import UnderPath
 from service.scoring import Scorer
 from service.settings import Settings
 from service.tracing import Tracer
@@ -212,6 +213,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(with_cors, origins=settings.origins)
     app.add_middleware(Edge, metrics=service.metrics, access_log=settings.access_log, tracer=service.tracer)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(UnderPath)
     app.openapi = lambda: app.openapi_schema or document.describe(FastAPI.openapi(app), guarded=guards)  # type: ignore[method-assign]
     return app
 

@@ -82,11 +82,11 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _refuse(self, problem: Problem, detail: str) -> None:
         self._stop_timer()
-        self.transport.write(_response(problem, detail))
+        self.transport.write(_response(problem, detail, self.root_path))
         self.transport.close()
 
 
-def _response(problem: Problem, detail: str) -> bytes:
+def _response(problem: Problem, detail: str, root_path: str) -> bytes:
     request_id = token_hex(8)
     body = orjson.dumps(
         {
@@ -100,7 +100,7 @@ def _response(problem: Problem, detail: str) -> bytes:
     headers: Mapping[str, str] = {
         "content-type": "application/problem+json",
         "content-length": str(len(body)),
-        "link": f'</errors/{problem.slug}>; rel="help"',
+        "link": f'<{root_path}/errors/{problem.slug}>; rel="help"',
         "x-request-id": request_id,
         "x-content-type-options": "nosniff",
         "connection": "close",

@@ -68,6 +68,9 @@ def make_server(app: FastAPI, inside: Drains, settings: Settings) -> DrainingSer
         log_config=None,  # its lines go the way of all others; see `service.log`
         access_log=False,  # `service.routes.edge` writes it, without paths and queries
         server_header=False,
+        root_path=settings.root_path,
+        proxy_headers=bool(settings.proxies),
+        forwarded_allow_ips=list(settings.proxies),  # of none, too: else uvicorn believes whoever is on this machine
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=UPLOADS_S,
     )

@@ -1,10 +1,12 @@
 """Configuration: one frozen object, and the only reader of the environment."""
 
 import os
+import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from clicv2.headers import Limits
@@ -12,6 +14,34 @@ from clicv2.imaging import DEFAULT_LIMITS
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+
+
+# What the service's own paths begin with, under which it cannot be put: it could not tell who asks for what.
+OWN_PATHS = frozenset(
+    {"docs", "errors", "livez", "metrics", "openapi.json", "readyz", "static", "static-offline-docs", "v1"}
+)
+
+
+def _root_path(path: str) -> str:
+    """As it is, or ValueError."""
+    segments = path.split("/")[1:]
+    if path and not re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", path):
+        raise ValueError("it begins with a slash, ends without one, and is of letters, digits, `.`, `_`, `~` and `-`")
+    if segments and segments[0] in OWN_PATHS:
+        raise ValueError(f"/{segments[0]} is a path of the service's own")
+    return path
+
+
+def _proxies(addresses: str) -> str:
+    """As it is, or ValueError."""
+    for each in _listed(addresses):
+        if ip_network(each).prefixlen == 0:
+            raise ValueError(f"{each} is everybody, who could then say to be anybody: name the proxy's network")
+    return addresses
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(each.strip() for each in text.split(",") if each.strip())
 
 
 def usable_cores() -> int:
@@ -46,6 +76,18 @@ class Settings(BaseSettings):
         le=65_535,
         validation_alias="PORT",
         description="Port to listen on; 0 takes a free one. 8000 is what uvicorn's users expect.",
+    )
+    root_path: Annotated[str, AfterValidator(_root_path)] = Field(
+        "",
+        description="The path under which a proxy offers the service on a host that is not its own, as /complexity; it "
+        "may cut it off or not. Links, `Location` and /docs then have it. None: a name of its own needs none.",
+    )
+    trusted_proxies: Annotated[str, AfterValidator(_proxies)] = Field(
+        "",
+        description="Addresses and networks of the proxies in front, with commas between, as 127.0.0.1,10.2.0.0/16: "
+        "what they say by X-Forwarded-For of the caller's address is believed, and by X-Forwarded-Proto. None, not "
+        "even this machine's own: whoever is believed can be anybody, and a proxy that does not set the header passes "
+        "on what its callers sent.",
     )
     log_format: Literal["json", "console", "auto"] = Field(
         "auto", description="How a line of the log looks. Auto: columns for people on a terminal, else JSON."
@@ -84,8 +126,9 @@ class Settings(BaseSettings):
     anonymous_rate: str | None = Field(
         None,
         pattern=r"^[1-9]\d{0,9}/(second|minute|hour|day)$",
-        description="Requests of each address where callers need no key, e.g. 10/second. None: behind a proxy all "
-        "callers have one address, and what is too much for the gateway is shed anyway.",
+        description="Requests of each address, of IPv6 each /64, where callers need no key, e.g. 10/second. None: "
+        "behind a proxy all callers have one address, its own, until CLICV2_TRUSTED_PROXIES names it; and what is too "
+        "much for the gateway is shed anyway.",
     )
     cors_origins: str = Field(
         "",
@@ -352,7 +395,11 @@ class Settings(BaseSettings):
 
     @property
     def origins(self) -> tuple[str, ...]:
-        return tuple(origin.strip() for origin in self.cors_origins.split(",") if origin.strip())
+        return _listed(self.cors_origins)
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        return _listed(self.trusted_proxies)
 
     @property
     def limits(self) -> Limits:

@@ -28,6 +28,7 @@ from service.errors import Forbidden, QuotaExceeded, RateLimited, ServiceError, 
 from service.keys import KeyFile, Scope
 from service.limits import Limiter, Meter
 from service.routes.problems import problem_response, responses
+from service.routes.under_path import own_path
 
 Refusal = Literal["unauthorized", "forbidden"]
 
@@ -60,8 +61,8 @@ class Access:
 
     Args:
         keys: None: nobody needs a key, and everybody may do everything.
-        anonymous: rate of each address when nobody needs a key; None: as fast as they come, for a service behind a
-            proxy sees one address, that of the proxy, unless the server is told to trust its X-Forwarded-For.
+        anonymous: rate of each address when nobody needs a key; None: as fast as they come. Callers behind a proxy
+            have one address, that of the proxy, unless the server has been told to believe its X-Forwarded-For.
         on_refused: called for each stranger; the limiter itself tells of the others.
     """
 
@@ -81,7 +82,7 @@ class Access:
         self._on_refused = on_refused
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or _is_open(scope["path"]):
+        if scope["type"] != "http" or _is_open(own_path(scope)):
             await self._app(scope, receive, send)
             return
         try:
@@ -117,7 +118,7 @@ class Access:
         key = self._keys.find(presented)
         if key is None:
             raise Unauthorized("the API key is not valid: unknown, mistyped or revoked", _challenge("invalid_token"))
-        wanted: Scope = "admin" if scope["path"] in ADMIN else "read"
+        wanted: Scope = "admin" if own_path(scope) in ADMIN else "read"
         if not key.allows(wanted):
             challenge = _challenge("insufficient_scope") + f', scope="{wanted}"'
             raise Forbidden(f"this needs an API key with the scope {wanted!r}; this one has {key.scope!r}", challenge)
@@ -216,11 +217,17 @@ def _challenge(error: str) -> str:
 
 
 def _address(scope: AsgiScope) -> str:
-    """Of IPv6 the first 64 bits: who has one such address has 2^64 of them."""
+    """Of IPv6 the first 64 bits: who has one such address has 2^64 of them.
+
+    "unknown" for what is none, be it a name of anybody's invention that a proxy has passed on: those count as one.
+    """
     client = scope.get("client")
-    host = client[0] if client else "unknown"
     try:
-        address = ipaddress.ip_address(host)
+        address = ipaddress.ip_address(client[0] if client else "")
     except ValueError:
-        return str(host)
-    return str(ipaddress.ip_network((int(address), 64), strict=False)) if address.version == 6 else host
+        return "unknown"
+    if address.version == 4:
+        return str(address)
+    if address.ipv4_mapped:  # as proxies write it that listen to both kinds at once; all are in one network of 64 bits
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((int(address), 64), strict=False))

@@ -12,7 +12,7 @@ _DESCRIPTION = f"""\
 Send a picture, and learn how visually complex it is, from 0 to 1, and where.
 
 Every answer has an `X-Request-ID`. Every error is a document of the type `{MEDIA_TYPE}` (RFC 9457), and its header
-`Link` leads to what its `type` means: see [{HELP}]({HELP}). What can be read with GET can also be asked for with HEAD.
+`Link` leads to what its `type` means: see [{HELP}](.{HELP}). What can be read with GET can also be asked for with HEAD.
 """
 _TAGS: Mapping[str, str] = {
     "complexity": "How complex pictures are, and where.",

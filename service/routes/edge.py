@@ -18,6 +18,7 @@ from service.errors import Unavailable
 from service.log import about
 from service.metrics import Metrics
 from service.routes.problems import problem_response
+from service.routes.under_path import own_path, root_path
 from service.tracing import Span, Tracer
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class Edge:
                 log.info("request", extra=_facts(exchange, method, route, took_s))
 
     def _begin(self, scope: Scope, exchange: "_Exchange") -> Span | None:
-        if self._tracer is None or scope["path"] in _UNTRACED:
+        if self._tracer is None or own_path(scope) in _UNTRACED:
             return None
         facts = {"http.request.method": _label(str(scope["method"])), "clicv2.request_id": exchange.request_id}
         return self._tracer.begin("request", facts, "server", parent=exchange.traceparent)
@@ -150,8 +151,7 @@ def _route(scope: Scope) -> str:
     """The template of the request's path, also of a request that was refused before it came to its route."""
     route = scope.get("route")
     if route is None and "app" in scope:
-        root = scope.get("app_root_path", scope.get("root_path", ""))  # before a mount took its part of the path
-        route = _matching(scope["app"].routes, {**scope, "root_path": root})
+        route = _matching(scope["app"].routes, {**scope, "root_path": root_path(scope)})
     return getattr(route, "path", "") or "unmatched"
 
 

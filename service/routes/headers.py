@@ -22,6 +22,8 @@ from secure.headers import (
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.routes.under_path import own_path
+
 # Swagger UI starts itself by a script inside the page, which no caller has any influence on.
 _SWAGGER = frozenset({"/docs", "/docs/oauth2-redirect"})
 
@@ -38,7 +40,7 @@ _Headers = list[tuple[bytes, bytes]]
 
 
 class SecurityHeaders:
-    """Pure ASGI, the outermost: also what nobody foresaw is answered with them."""
+    """Pure ASGI, around all that can fail: also what nobody foresaw is answered with them."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -50,13 +52,13 @@ class SecurityHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        for_page = self._swagger if own_path(scope) in _SWAGGER else self._page
 
         async def send_with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers: Mapping[bytes, bytes] = dict(message["headers"])
-                policy = self._answer
-                if headers.get(b"content-type", b"").startswith(b"text/html"):
-                    policy = self._swagger if scope["path"] in _SWAGGER else self._page
+                is_page = headers.get(b"content-type", b"").startswith(b"text/html")
+                policy = for_page if is_page else self._answer
                 # What a route says itself holds.
                 message["headers"] = [*message["headers"], *(each for each in policy if each[0] not in headers)]
             await send(message)

@@ -43,6 +43,7 @@ from service.routes.job_events import EVENT_STREAM, EVENTS, LAST_EVENT_PARAMETER
 from service.routes.negotiation import negotiate
 from service.routes.parts import Parts
 from service.routes.problems import request_id, responses
+from service.routes.under_path import root_path
 from service.schemas import JobCounts, JobFacts, JobPage, JobPageQuery, JobQuery, UrlList, WebhookFacts
 
 # Of a URL in JSON: with its quotes and escapes.
@@ -129,7 +130,8 @@ def routes(parts: Parts, jobs: Jobs) -> APIRouter:
         facts = _described(page.facts, durable=store.lasting).model_dump_json(exclude_none=True).encode()
         after = query.offset + len(page.results)
         more = limit > 0 and after < page.facts.scored + page.facts.failed
-        following = f',"next":"/v1/jobs/{job_id}?offset={after}&limit={limit}"' if more else ""
+        path = f"{root_path(request.scope)}/v1/jobs/{job_id}"
+        following = f',"next":"{path}?offset={after}&limit={limit}"' if more else ""
         where = f'{{"offset":{query.offset}{following}}}'.encode()
         body = b'%s,"results":[%s],"page":%s}' % (facts[:-1], b",".join(page.results), where)
         return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")

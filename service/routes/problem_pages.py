@@ -17,6 +17,7 @@ from service.errors import PROBLEM_PREFIX, NotAcceptable, Problem
 from service.routes.explanations import EXPLANATIONS, RETRIES
 from service.routes.negotiation import negotiate
 from service.routes.problems import HELP, NOT_FOUND, example, kinds, responses
+from service.routes.under_path import root_path
 
 Form = Literal["markdown", "html"]
 # Markdown first: browsers ask for text/html by its name, programs and curl for nothing in particular.
@@ -71,7 +72,7 @@ def routes() -> APIRouter:
         slug = name.removeprefix(PROBLEM_PREFIX)
         found = next((kind for kind in kinds() if kind.slug == slug), None)
         if found is None:
-            raise HTTPException(404, f"no problem has this type; {HELP} lists all")
+            raise HTTPException(404, f"no problem has this type; {root_path(request.scope)}{HELP} lists all")
         return _answer(request, _section(found, "#"), _html(found))
 
     return router
@@ -102,13 +103,13 @@ def _html(kind: Problem) -> str:
     return _page(
         kind.title,
         f"<p><code>{kind.type}</code>, status {kind.status}<dl>{listed}</dl><pre>{escape(_shown(kind))}</pre>"
-        f'<p><a href="{HELP}">All errors</a>',
+        f'<p><a href="..{HELP}">All errors</a>',  # relative, as all on the page at /: right under any path
     )
 
 
 def _html_index() -> str:
     rows = "".join(
-        f'<tr><td><a href="{HELP}/{kind.slug}">{kind.slug}</a><td>{kind.status}<td>{kind.title}' for kind in _sorted()
+        f'<tr><td><a href=".{HELP}/{kind.slug}">{kind.slug}</a><td>{kind.status}<td>{kind.title}' for kind in _sorted()
     )
     return _page("Errors", f"{_paragraphs(_INTRODUCTION)}<table><tr><th>Type<th>Status<th>Title{rows}</table>")
 

@@ -35,7 +35,12 @@ pip() {{ python {ROOT}/tests/support/pretended/pip.py "$@"; }}
 make() {{ command make -o .venv/.serve -o .venv/.dev -o .venv/.triton "$@"; }}
 sudo() {{ "$@"; }}
 nginx() {{ command nginx -p "$PWD" -c etc/nginx/nginx.conf -e err/nginx "$@"; }}
-systemctl() {{ [ "$*" = "reload nginx" ]; nginx >/dev/null & until [ -s nginx.pid ]; do kill -0 $!; sleep 0.1; done; }}
+# Anew, and not by its own reload, after which its old processes answer for a while.
+systemctl() {{
+  [ "$*" = "reload nginx" ]
+  if [ -s nginx.pid ]; then nginx -s quit; while [ -e nginx.pid ]; do sleep 0.1; done; fi
+  nginx >/dev/null & until [ -s nginx.pid ]; do kill -0 $!; sleep 0.1; done
+}}
 """
 NGINX = """
 daemon off;
@@ -43,7 +48,7 @@ pid nginx.pid;
 events {}
 http { access_log off; include conf.d/*.conf; }
 """
-HOST = "complexity.example"
+HOSTS = ("complexity.example", "pictures.example")
 # The shipped recipe's, in what one model's versions must have in common: the input, and how long an embedding is.
 TINY = """
 name: tiny
@@ -83,20 +88,21 @@ def clone(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def reader(clone: Path) -> Reader:
-    """With certificates, and a curl that finds the page's host here and takes an error for a failure."""
+    """With certificates, and a curl that finds the page's hosts here and takes an error for a failure."""
     ports = {"80": free_port(), "443": free_port()}
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(clone / "ca.pem"))
-    certificate = authority.issue_cert(HOST)
-    live = clone / "etc/letsencrypt/live" / HOST
-    live.mkdir(parents=True)
-    certificate.cert_chain_pems[0].write_to_path(str(live / "fullchain.pem"))
-    certificate.private_key_pem.write_to_path(str(live / "privkey.pem"))
+    for host in HOSTS:
+        certificate = authority.issue_cert(host)
+        live = clone / "etc/letsencrypt/live" / host
+        live.mkdir(parents=True)
+        certificate.cert_chain_pems[0].write_to_path(str(live / "fullchain.pem"))
+        certificate.private_key_pem.write_to_path(str(live / "privkey.pem"))
     (clone / "etc/nginx/conf.d").mkdir(parents=True)
     user = "user root;" if os.geteuid() == 0 else ""
     (clone / "etc/nginx/nginx.conf").write_text(user + NGINX)
     settings = ["silent", "show-error", 'cacert = "ca.pem"']
-    settings += [f'connect-to = "{HOST}:{named}:127.0.0.1:{port}"' for named, port in ports.items()]
+    settings += [f'connect-to = "{host}:{on}:127.0.0.1:{port}"' for host in HOSTS for on, port in ports.items()]
     for kind, more in (("refused", []), ("answered", ["fail-with-body"])):
         (clone / "curl" / kind).mkdir(parents=True)
         (clone / "curl" / kind / ".curlrc").write_text("\n".join([*settings, *more]))

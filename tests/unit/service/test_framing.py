@@ -20,13 +20,21 @@ POST = b"POST /length HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n"
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
+    async with listening() as port:
+        yield port
+
+
+@asynccontextmanager
+async def listening(root_path: str = "") -> AsyncIterator[int]:
     app = FastAPI()
 
     @app.api_route("/length", methods=["GET", "POST"])
     async def length(request: Request) -> int:
         return len(await request.body())
 
-    config = uvicorn.Config(app, port=0, http=BoundedHttp, lifespan="off", ws="none", log_config=None)
+    config = uvicorn.Config(
+        app, port=0, http=BoundedHttp, lifespan="off", ws="none", log_config=None, root_path=root_path
+    )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server._serve())
     while not server.started:  # noqa: ASYNC110
@@ -53,12 +61,12 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], byt
     return int(head[0].split(" ")[1]), headers, body
 
 
-async def assert_refused(reader: asyncio.StreamReader, status: int, kind: str) -> None:
+async def assert_refused(reader: asyncio.StreamReader, status: int, kind: str, root_path: str = "") -> None:
     got, headers, body = await answer(reader)
     document = json.loads(body)
     assert (got, document["status"], document["type"]) == (status, status, f"urn:clicv2:problem:{kind}")
     assert headers["content-type"] == "application/problem+json"
-    assert headers["link"] == f'</errors/{kind}>; rel="help"'
+    assert headers["link"] == f'<{root_path}/errors/{kind}>; rel="help"'
     assert document["instance"] == f"urn:clicv2:request:{headers['x-request-id']}"
     assert {"title", "detail"} <= set(document)
     assert await asyncio.wait_for(reader.read(), 20) == b"", "the connection ends"
@@ -83,6 +91,12 @@ async def test_what_is_no_http(port: int, request_: bytes) -> None:
     async with connected(port) as (reader, writer):
         writer.write(request_)
         await assert_refused(reader, 400, "malformed-request")
+
+
+async def test_the_explanation_is_under_the_proxys_path() -> None:
+    async with listening("/complexity") as port, connected(port) as (reader, writer):
+        writer.write(b"nonsense\r\n\r\n")
+        await assert_refused(reader, 400, "malformed-request", "/complexity")
 
 
 @pytest.mark.parametrize("sent_as", [b"X: " + b"a" * 1000 + b"\r\n", b"a" * 1000], ids=["many", "one endless"])

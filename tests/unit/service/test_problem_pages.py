@@ -96,7 +96,7 @@ async def test_a_browser_gets_a_page(client: httpx.AsyncClient) -> None:
 
 async def test_the_list_leads_to_each(client: httpx.AsyncClient) -> None:
     page = await client.get("/errors", headers={"Accept": "text/html"})
-    links = re.findall(r'href="(/errors/[a-z-]+)"', page.text)
+    links = [str(page.url.join(link)) for link in re.findall(r'href="(./errors/[a-z-]+)"', page.text)]
     assert len(links) == len(problems.kinds())
     assert {(await client.get(link)).status_code for link in links} == {200}
     assert (await client.get("/errors")).text == problem_pages.markdown()

@@ -46,6 +46,36 @@ def test_invalid(wrong: dict[str, object]) -> None:
         Settings(**wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("path", ["", "/complexity", "/a/b", "/tools/complexity-2.0", "/v2"])
+def test_a_path_of_another_host(path: str) -> None:
+    assert Settings(root_path=path).root_path == path
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "complexity", "/complexity/", "//a", "/a//b", "/..", "/a/..", "/a b", "/a?b", "/%61", "/ä", "/a\n", "/v1",
+     "/v1/complexity", "/docs", "/static/a", "https://host/a"],
+)  # fmt: skip
+def test_what_is_no_such_path(path: str) -> None:
+    with pytest.raises(ValidationError, match=r"root_path|CLICV2_ROOT_PATH"):
+        Settings(root_path=path)
+
+
+def test_proxies() -> None:
+    assert Settings().proxies == ()
+    given = " 127.0.0.1 ,10.2.0.0/16,::1,fd00::/8,"
+    assert Settings(trusted_proxies=given).proxies == ("127.0.0.1", "10.2.0.0/16", "::1", "fd00::/8")
+
+
+@pytest.mark.parametrize(
+    "proxies", ["*", "nginx", "127.0.0.1 10.0.0.1", "10.2.0.1/16", "0.0.0.0/0", "::/0", "1.2.3.4:80"]
+)
+def test_what_is_no_proxy(proxies: str) -> None:
+    """A misspelt one would be trusted by nobody and missed by everybody; all addresses are no proxy at all."""
+    with pytest.raises(ValidationError):
+        Settings(trusted_proxies=proxies)
+
+
 def test_every_field_says_why() -> None:
     for name, field in Settings.model_fields.items():
         assert len(field.description or "") > 30, name
