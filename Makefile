@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# A file's tests share servers, so they stay together. `make test PARALLEL=` is for a debugger.
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile
 CODE := clicv2 service training client tests bench docs docker
 
 .PHONY: help redis-server chromium nginx docs serve test test-compose chaos lint format schema dashboards bench clean
@@ -13,7 +15,7 @@ serve: $(VENV)/.serve ## Install without torch and answer on 127.0.0.1:8000 (HOS
 	$(BIN)/clicv2 serve
 
 test: $(VENV)/.dev $(VENV)/.triton $(VENV)/.prometheus redis-server chromium nginx ## Install all that the tests need, real servers included, then run them
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 lint: $(VENV)/.dev ## Style, types, and who may import whom
 	$(BIN)/ruff check $(CODE)

@@ -101,6 +101,7 @@ def load_readout(path: Path) -> tuple[Readout, Calibration]:
         float(state["bias"]),
         content.get("kind", "quadratic"),
         similarity,
+        state.get("pattern"),
     )
     return readout, Calibration(*content["calibration"])
 
@@ -204,26 +205,32 @@ def fit_weights(
     """
     # Every layer has the same say in what the penalty allows, however many features it has.
     share = np.tile(np.repeat([1 / np.sqrt(w) for w in widths], widths), TERMS[readout.kind])  # [F or 2 F]
-    seen = _similar(coloured, grey, groups, share) if similar else _Columns(coloured, grey, share, GREY_INVARIANCE)
-    # Centred, so that the weights of different folds predict on one scale, without intercepts.
-    center = seen.coloured.mean(axis=0)
     target = standardise_within(scores, groups)
-    samples = Samples(seen.coloured - center, target, groups, seen.grey - seen.coloured, seen.invariance)
 
-    raw = cross_validated(samples, seen.share, seed)
+    def samples(columns: _Columns) -> Samples:
+        # Centred, so that the weights of different folds predict on one scale, without intercepts.
+        centred = columns.coloured - columns.coloured.mean(axis=0)
+        return Samples(centred, target, groups, columns.grey - columns.coloured, columns.invariance)
+
+    plain = _Columns(coloured, grey, share, GREY_INVARIANCE)
+    seen = _similar(coloured, grey, groups, share) if similar else plain
+    raw = cross_validated(samples(seen), seen.share, seed)
     calibration = calibrate(raw, to_unit(scores, scale))
     out_of_fold = apply_calibration(raw, calibration)
 
-    weight, penalty = regress(samples, seen.share, seed)
+    weight, penalty = regress(samples(seen), seen.share, seed)
     linear, similarity = seen.parts(weight)
+    pattern = torch.from_numpy(regress(samples(plain), plain.share, seed)[0]) if similar else None
+    bias = -float(seen.coloured.mean(axis=0) @ weight)
     fitted = Readout(
         readout.layers,
         readout.mean,
         readout.scale,
         torch.from_numpy(linear),
-        -float(center @ weight),
+        bias,
         readout.kind,
         similarity,
+        pattern,
     )
     return FittedReadout(fitted, calibration, penalty, out_of_fold, agreement(out_of_fold, scores, groups, scale=scale))
 

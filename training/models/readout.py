@@ -10,7 +10,9 @@ share, and the heatmap adds up to the score; but what variety brings is spread e
 picture, for it belongs to no single patch: left where it arises, it marks a flat patch beside a busy
 one (on composed pictures the area under the ROC curve of an earlier model fell from .992 to .940).
 
-A readout may also add something of the whole picture's: see `training.models.similarity`. That, too, is spread evenly.
+A readout may also say something of the picture as a whole (see `training.models.similarity`). Its linear weights then
+say little, and a map of them is pale: how the cells of a picture differ is left to those of a readout without it, and
+the cells' mean is moved to the score.
 
 Beside what the encoder learned, it may look at what a transform coder would spend on each patch, a
 classical measure that needs no labels either and is computed in the graph.
@@ -92,11 +94,13 @@ class Readout(nn.Module):
         weight: [F], or [2 F] for the features, then for their second terms.
         bias: of a cell.
         kind: which of the three. Raises ValueError when the weights are too many or too few for it.
-        similarity: adds to every cell what the picture's average design makes of it.
+        similarity: of the picture's average design, added to the score.
+        pattern: like `weight`; with similarity, by what cells differ from their mean.
     """
 
     mean: Tensor
     scale: Tensor
+    pattern: Tensor
 
     def __init__(
         self,
@@ -107,6 +111,7 @@ class Readout(nn.Module):
         bias: float,
         kind: Kind = "variety",
         similarity: Similarity | None = None,
+        pattern: Tensor | None = None,
     ):
         super().__init__()
         if len(weight) != TERMS[kind] * len(mean):
@@ -118,6 +123,10 @@ class Readout(nn.Module):
         self.weight = nn.Parameter(weight.to(torch.float32), requires_grad=False)
         self.bias = nn.Parameter(torch.tensor(bias, dtype=torch.float32), requires_grad=False)
         self.similarity = similarity
+        if similarity is not None:
+            if pattern is None:
+                raise ValueError("a readout with similarity needs a pattern")
+            self.register_buffer("pattern", pattern.to(torch.float32))
 
     def design(self, images: Tensor, features: Features) -> Tensor:
         """What the weights apply to, [N, L, F or 2 F], of images [N, 3, H, W] in [0, 1] and their features."""
@@ -131,17 +140,24 @@ class Readout(nn.Module):
     def forward(self, images: Tensor, features: Features) -> Tensor:
         """Local complexity before calibration: [N, L]."""
         design = self.design(images, features)
-        cells: Tensor
-        if self.kind == "variety":
-            count = len(self.mean)
-            own = design[:, :, :count] @ self.weight[:count]  # [N, L]
-            brought = (design[:, :, count:] @ self.weight[count:]).mean(dim=1, keepdim=True)  # [N, 1]
-            cells = own + brought + self.bias
-        else:
-            cells = design @ self.weight + self.bias
-        if self.similarity is not None:
-            cells = cells + self.similarity(design.mean(dim=1))[:, None]
+        if self.similarity is None:
+            return self._shares(design, self.weight) + self.bias
+        pooled = design.mean(dim=1)
+        raw = pooled @ self.weight + self.bias + self.similarity(pooled)  # [N]
+        shares = self._shares(design, self.pattern)
+        cells: Tensor = shares - shares.mean(dim=1, keepdim=True) + raw[:, None]
         return cells
+
+    def _shares(self, design: Tensor, weight: Tensor) -> Tensor:
+        """What each patch brings, [N, L]."""
+        shares: Tensor
+        if self.kind != "variety":
+            shares = design @ weight
+        else:
+            count = len(self.mean)
+            own = design[:, :, :count] @ weight[:count]  # [N, L]
+            shares = own + (design[:, :, count:] @ weight[count:]).mean(dim=1, keepdim=True)
+        return shares
 
 
 class ComplexityModel(nn.Module):

@@ -96,7 +96,8 @@ def test_similarity_sees_what_depends_on_what_else_is_there() -> None:
     assert similar.quality.mean["pcc"].value > 0.8
     found = cells(similar.readout, f.float())
     assert np.corrcoef(found.mean(dim=1), scores)[0, 1] > 0.8
-    own = (f.float() - similar.readout.mean) / similar.readout.scale @ similar.readout.weight
+    own = (f.float() - similar.readout.mean) / similar.readout.scale @ similar.readout.pattern
+    assert torch.allclose(similar.readout.pattern, alone.readout.weight), "the map is that of a readout without"
     assert torch.allclose(found - own, (found - own).mean(dim=1, keepdim=True).expand_as(own), atol=1e-4)
 
 
