@@ -6,7 +6,6 @@ A folder is never listed whole, and a shard is never unpacked: its headers say w
 import errno
 import os
 import stat
-import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -14,6 +13,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from clicv2.errors import TooLarge
+from clicv2.tars import regular_files
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 SHARD = ".tar"
@@ -105,12 +105,15 @@ def members(shard: Path) -> Iterator[ImageSource]:
 
     Raises OSError, or tarfile.TarError when it is damaged: after what comes before the damage.
     """
-    with tarfile.open(shard, "r:") as tar:
-        while (member := _next(tar)) is not None:
-            tar.members.clear()  # type: ignore[attr-defined]  # it would keep every header, 1 kB each
-            if member.isreg() and not member.issparse() and Path(member.name).suffix.lower() in SUFFIXES:
+    with shard.open("rb") as stream:
+        for _, member in regular_files(stream, "r:"):
+            if is_picture(member.name):
                 yield ImageSource(member.name.removeprefix("./"), shard, member.offset_data, member.size)
-        _check_end(shard, tar.offset)
+
+
+def is_picture(name: str) -> bool:
+    """By its ending."""
+    return Path(name).suffix.lower() in SUFFIXES
 
 
 def is_folder(path: str | Path) -> bool:
@@ -128,18 +131,3 @@ def identity(folder: str | Path) -> Identity | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
-    try:
-        return tar.next()
-    except (ValueError, EOFError) as error:  # of a damaged attribute
-        raise tarfile.ReadError(f"damaged: {error}") from error
-
-
-def _check_end(shard: Path, offset: int) -> None:
-    """Raises ReadError where a header is damaged: `tarfile` takes that for the end, and nobody would know."""
-    with shard.open("rb") as stream:
-        stream.seek(offset)
-        if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):
-            raise tarfile.ReadError(f"damaged at byte {offset}: what follows is lost")

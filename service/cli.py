@@ -14,7 +14,15 @@ from service.commands import check, keys, models, report, score, select
 from service.commands.options import or_exit, read_settings
 from service.server import make_server
 
-app = typer.Typer(no_args_is_help=True, help="How visually complex a picture is, and where.")
+_HELP = """How visually complex a picture is, and where.
+
+\b
+clicv2 score photo.jpg
+clicv2 serve
+clicv2 check
+"""
+
+app = typer.Typer(no_args_is_help=True, help=_HELP)
 
 app.command()(score.score)
 app.command()(report.report)
@@ -32,7 +40,13 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on.", show_default=False)] = None,
     model_repository: Repository = None,
 ) -> None:
-    """Answer HTTP requests until SIGTERM. All settings come from the environment; the options go before it."""
+    """Answer HTTP requests until SIGTERM. All settings come from the environment; the options go before it.
+
+    \b
+    clicv2 serve
+    clicv2 serve --host 0.0.0.0 --port 8080
+    CLICV2_REDIS_URL=redis://queue CLICV2_TRITON_URL=triton:8001 clicv2 serve
+    """
     settings = read_settings(host=host, port=port, model_repository=model_repository)
     log.configure(settings.log_format, settings.log_level, trace_id=tracing.trace_id)
     service = or_exit(partial(build, settings))
@@ -50,7 +64,12 @@ def worker(
     port: Annotated[int | None, typer.Option(help="Port of /readyz and /metrics.", show_default=False)] = None,
     model_repository: Repository = None,
 ) -> None:
-    """Score what gateways put into Redis (CLICV2_REDIS_URL) until SIGTERM."""
+    """Score what gateways put into Redis (CLICV2_REDIS_URL) until SIGTERM.
+
+    \b
+    CLICV2_REDIS_URL=redis://queue clicv2 worker
+    CLICV2_REDIS_URL=redis://queue CLICV2_TRITON_URL=triton:8001 clicv2 worker --port 8001
+    """
     settings = read_settings(host=host, port=port, model_repository=model_repository)
     log.configure(settings.log_format, settings.log_level, trace_id=tracing.trace_id)
     workplace = or_exit(partial(build_worker, settings))

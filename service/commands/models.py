@@ -11,7 +11,14 @@ from clicv2.errors import ContractError
 from service.commands.options import read_settings
 from service.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Model versions: in the repository, and in Triton (CLICV2_TRITON_URL).")
+_HELP = """Model versions: in the repository, and in Triton (CLICV2_TRITON_URL).
+
+\b
+clicv2 models list
+CLICV2_TRITON_URL=triton:8001 clicv2 models load --version 2
+"""
+
+app = typer.Typer(no_args_is_help=True, help=_HELP)
 
 if TYPE_CHECKING:  # installed only where Triton is used
     from service.registry import Registry
@@ -21,7 +28,12 @@ ResultT = TypeVar("ResultT")
 
 @app.command(name="list")
 def list_versions() -> None:
-    """Every version in the repository, and its state in Triton if there is one."""
+    """Every version in the repository, and its state in Triton if there is one.
+
+    \b
+    clicv2 models list
+    CLICV2_TRITON_URL=triton:8001 clicv2 models list
+    """
     settings = read_settings()
     states = _in_triton(settings, lambda registry: registry.list(settings.model)) if settings.triton_url else ()
     state_of = {entry.version: f"{entry.state} {entry.reason}".strip() for entry in states}
@@ -38,6 +50,10 @@ def load(
     """Let Triton serve the newest version in its repository, or pin some. No request is lost.
 
     A pin lasts until the next `load`, or until Triton is restarted.
+
+    \b
+    CLICV2_TRITON_URL=triton:8001 clicv2 models load
+    CLICV2_TRITON_URL=triton:8001 clicv2 models load --version 2 --version 3
     """
     settings, pinned = read_settings(), version or []
     _in_triton(settings, lambda registry: registry.load(settings.model, pinned))
@@ -46,7 +62,11 @@ def load(
 
 @app.command()
 def unload() -> None:
-    """Let Triton serve no version: every request is refused until one is loaded."""
+    """Let Triton serve no version: every request is refused until one is loaded.
+
+    \b
+    CLICV2_TRITON_URL=triton:8001 clicv2 models unload
+    """
     settings = read_settings()
     _in_triton(settings, lambda registry: registry.unload(settings.model))
     typer.echo(f"{settings.model}: unloaded")

@@ -35,6 +35,10 @@ class Output(Protocol):
     @property
     def place(self) -> Path | None: ...
 
+    def forget_errors(self) -> int:
+        """Take out the rows with errors, before `prior`; how many there were. Raises FilesError."""
+        ...
+
     def prior(self) -> Iterator[Row]:
         """Those that are there already; to be read to their end before `write`. Raises FilesError."""
         ...

@@ -14,24 +14,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Condition
-from typing import BinaryIO, Self, cast
+from typing import BinaryIO, cast
 
 from clicv2.errors import TooLarge
-from clicv2.sources import SUFFIXES as PICTURES
+from clicv2.sources import is_picture
+from clicv2.tars import regular_files
 
 # Bytes of pictures that wait for their turn. A larger one waits alone.
 ROOM = 64 * 1024 * 1024
-# Of a long name and a few attributes; what claims more is made to fill memory.
-_MAX_PREFACE = 64 * 1024
-_PREFACES = frozenset(
-    {
-        tarfile.GNUTYPE_LONGNAME,
-        tarfile.GNUTYPE_LONGLINK,
-        tarfile.XHDTYPE,
-        tarfile.XGLTYPE,
-        tarfile.SOLARIS_XHDTYPE,
-    }
-)
+_PIECE = 64 * 1024
 
 _OPEN: dict[str, Callable[[Path], object]] = {
     ".tar.gz": gzip.open,
@@ -124,12 +115,10 @@ def packed_members(shard: Path, room: Room) -> Iterator[Member]:
     """
     with ExitStack() as after:
         stream = cast("BinaryIO", after.enter_context(_opened(shard)))  # type: ignore[arg-type]  # each of three kinds
-        tar = after.enter_context(tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header))
-        while (member := _next(tar)) is not None:
-            tar.members.clear()  # type: ignore[attr-defined]  # it would keep every header, 1 kB each
-            if member.isreg() and not member.issparse() and Path(member.name).suffix.lower() in PICTURES:
+        for tar, member in regular_files(stream, "r|"):
+            if is_picture(member.name):
                 yield Member(member.name.removeprefix("./"), shard, member.size, _Loader(tar, member), room)
-        while stream.read(_MAX_PREFACE):  # its checksum comes at the very end
+        while stream.read(_PIECE):  # its checksum comes at the very end
             pass
 
 
@@ -148,29 +137,6 @@ class _Loader:
         return content.read()
 
 
-class _Header(tarfile.TarInfo):
-    """Refuses what `tarfile` would take for the end, or read into memory whatever its size."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        try:
-            header = super().frombuf(buf, encoding, errors)
-        except (tarfile.EmptyHeaderError, tarfile.EOFHeaderError):  # type: ignore[attr-defined]  # not in its stubs
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"damaged: {error}; what follows is lost") from error
-        if header.size < 0 or (header.type in _PREFACES and header.size > _MAX_PREFACE):
-            raise tarfile.ReadError(f"damaged: a header of {header.size} bytes; what follows is lost")
-        return header
-
-
 def _opened(shard: Path) -> object:
     name = shard.name.lower()
     return next(opened for suffix, opened in _OPEN.items() if name.endswith(suffix))(shard)
-
-
-def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
-    try:
-        return tar.next()
-    except ValueError as error:  # of a damaged attribute
-        raise tarfile.ReadError(f"damaged: {error}") from error

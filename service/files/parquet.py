@@ -3,6 +3,7 @@
 A Parquet file is none before its last bytes are there, and nothing can be added to it afterwards.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -42,6 +43,9 @@ class ParquetFile:
     def place(self) -> Path:
         return self._lines_path if self._lines_path.exists() else self._path
 
+    def forget_errors(self) -> int:
+        return self._lines.forget_errors()
+
     def prior(self) -> Iterator[Row]:
         return self._lines.prior()
 
@@ -57,6 +61,8 @@ class ParquetFile:
             with parquet.ParquetWriter(unfinished, schema) as writer:
                 for rows in _groups(read_lines(self._lines_path, "jsonl")):
                     writer.write_table(pyarrow.Table.from_pylist([row.model_dump() for row in rows], schema=schema))
+            with unfinished.open("rb") as written:
+                os.fsync(written.fileno())  # or a power cut takes the rows, for their lines are gone
             unfinished.replace(self._path)
             self._lines_path.unlink()
         except OSError as error:

@@ -1,5 +1,7 @@
 """Scores files by asking a service, through its client."""
 
+from http import HTTPStatus
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 # To find out at the start whether anybody is there.
 _LOOK_S = 10.0
+# Pictures one after the other for which the server had no time or no valid answer: then it is not the pictures.
+_HOPELESS = 20
 
 
 class RemoteScorer:
@@ -38,6 +42,7 @@ class RemoteScorer:
         self._client = Client(url, timeout_s=timeout_s)
         self.max_bytes = max_bytes
         self._heatmaps = heatmaps
+        self._failures = _InARow()
         try:
             found = self._client.model(model, timeout_s=min(timeout_s, _LOOK_S))
         except Clicv2Error as error:
@@ -85,9 +90,44 @@ class RemoteScorer:
 
         try:
             if self._heatmaps:
-                return self._client.score(data, heatmap="overlay", heatmap_size=SIDE)
-            return self._client.score(data)
-        except (errors.BadPicture, errors.InferenceFailed, errors.DeadlineExceeded) as error:
+                answer = self._client.score(data, heatmap="overlay", heatmap_size=SIDE)
+            else:
+                answer = self._client.score(data)
+        except (errors.InferenceFailed, errors.DeadlineExceeded) as error:
+            if self._failures.one_more() >= _HOPELESS:
+                raise ServerFailed(
+                    f"the server has no answers for {_HOPELESS} pictures, one after the other: {one_line(error)}"
+                ) from error
             raise PictureError(str(error)) from error
-        except Clicv2Error as error:  # the next picture would fare no better
+        except Clicv2Error as error:
+            if isinstance(error, errors.BadPicture) or _is_too_large(error):
+                self._failures.over()
+                raise PictureError(str(error)) from error
+            # The next picture would fare no better.
             raise ServerFailed(f"the server has no answers: {one_line(error)}") from error
+        self._failures.over()
+        return answer
+
+
+class _InARow:
+    """Counts what happens again and again, for threads."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._lock = Lock()
+
+    def one_more(self) -> int:
+        with self._lock:
+            self._number += 1
+            return self._number
+
+    def over(self) -> None:
+        with self._lock:
+            self._number = 0
+
+
+def _is_too_large(error: Exception) -> bool:
+    """Also where a proxy says so, in words of its own."""
+    from clicv2_client import errors
+
+    return isinstance(error, errors.Problem) and error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE

@@ -94,12 +94,42 @@ class ScoreFile:
         return os.fstat(self._file.fileno()).st_size == 0
 
     def rename(self, place: Path) -> None:
-        """Put it in another's place. Raises Unwritable."""
+        """Put it in another's place, of which nothing is left. Raises Unwritable."""
         try:
+            os.fsync(self._file.fileno())  # after a power cut there may else be the name without the rows
             self.place.replace(place)
         except OSError as error:
             raise Unwritable(place, error) from error
         self.place = place
+
+    def forget_errors(self) -> int:
+        """Take out the rows with errors, before `prior`; how many there were.
+
+        The others are written beside the file and put in its place as a whole: who is killed meanwhile leaves the one
+        or the other. Raises Unwritable, and BadScores for what cannot be continued, before anything is changed.
+        """
+        place = self.place.resolve()  # a link to it stays one
+        unfinished = place.with_name(place.name + ".without-errors")
+        forgotten = 0
+        try:
+            unfinished.unlink(missing_ok=True)  # of one who was killed
+            with ScoreFile(unfinished, self._form, self._making) as kept, place.open("rb") as file:
+                kept._append(head(self._form, self._making.columns))
+                for row in _Reader(self.place, self._form, self._making.columns).rows(file):
+                    check_making(self.place, row, self._making)
+                    if row.error is None:
+                        kept.write(row)
+                    else:
+                        forgotten += 1
+                if forgotten:
+                    os.fchmod(kept._file.fileno(), stat.S_IMODE(os.fstat(self._file.fileno()).st_mode))
+                    kept.rename(place)
+                    self._file, kept._file = kept._file, self._file  # the old one is let go when nobody can find it
+        except OSError as error:
+            raise Unwritable(self.place, error) from error
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return forgotten
 
     def prior(self) -> Iterator[Row]:
         """Its rows, once, before anything is added; a torn last line is taken off then.

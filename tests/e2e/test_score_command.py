@@ -12,6 +12,7 @@ import tarfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 
@@ -19,9 +20,12 @@ import pytest
 import tiny_model
 from commands import ROOT, app, run, started
 from pictures import encode, flat_png, noise, scene
+from proxy import proxy
 from pyarrow import parquet
 from serving import Server, serving
 from typer.testing import CliRunner
+
+from service.files.outputs import read_scores
 
 RANDOM = random.Random(0)
 BROKEN = {
@@ -165,6 +169,39 @@ def test_killed_at_any_moment_every_file_is_there_once(repository: Path, tmp_pat
         assert output.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["s.csv", "s.jsonl", "s.parquet"])
+def test_what_failed_is_tried_again_when_somebody_says_so(repository: Path, tmp_path: Path, name: str) -> None:
+    """After the disk was mended; killed on the way, too."""
+    folder, output = many(tmp_path / "many", 1000), tmp_path / name
+    command = ("score", folder, "-o", output, "--model-repository", repository)
+    assert run(*command).returncode == 1
+    good = encode(noise(48, 32), "PNG")
+    broken = [path for path in folder.rglob("*.png") if path.read_bytes() == b"broken"]
+    for path in broken[1:-1]:
+        path.write_bytes(good)
+    broken[-1].unlink()
+    assert run(*command).returncode == 1, "nobody has said so"
+    growing = tmp_path / "s.parquet.partial.jsonl" if name == "s.parquet" else output
+    process = started(*command, "--retry-errors", stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    process.stderr.readline()  # that rows were taken out
+    process.kill()
+    ended(process)
+    assert 980 <= len(paths(growing)) <= 999
+    done = run(*command, "--retry-errors")
+    assert done.returncode == 1
+    assert b"1 could not be scored" in done.stderr
+    rows = list(read_scores(output))
+    assert Counter(row.path for row in rows) == Counter(str(path) for path in folder.rglob("*.png"))
+    assert [row.path for row in rows if row.error] == [str(broken[0])]
+
+
+def test_trying_again_needs_a_file(photos: Path) -> None:
+    done = run("score", photos, "--retry-errors")
+    assert done.returncode == 2
+    assert b"name it with --output" in done.stderr
+
+
 def test_another_model_does_not_continue(photos: Path, repository: Path, tmp_path: Path) -> None:
     output = tmp_path / "s.csv"
     run("score", photos / "a.png", "-o", output, "--model-repository", repository)
@@ -301,8 +338,36 @@ def test_a_server_that_goes_away_ends_it_and_it_is_continued_here(repository: Pa
         code, err = ended(process)
     assert code == 1
     assert "the server has no answers" in err
+    assert f"stopped; {output} has {len(paths(output)):,} rows, and the same command goes on with it" in err
+    with output.open() as file:
+        assert {row["error"] for row in csv.DictReader(file)} <= {
+            "",
+            "not a picture in a supported format (JPEG, PNG, WEBP)",
+        }
     assert 10 <= len(paths(output)) < 600
     assert run("score", folder, "-o", output, "--model-repository", repository).returncode == 1
+    assert sorted(paths(output)) == sorted(str(path) for path in folder.rglob("*.png"))
+
+
+def test_a_server_that_comes_back_has_cost_nothing(repository: Path, tmp_path: Path) -> None:
+    folder = many(tmp_path / "many", 400)
+    output = tmp_path / "s.csv"
+    with ExitStack() as servers:
+        first = servers.enter_context(serving(repository))
+        with proxy(first.port) as address:
+            url = f"http://127.0.0.1:{address.port}"
+            process = started("score", folder, "-o", output, "--server", url, stderr=subprocess.PIPE)
+            while len(paths(output)) < 50:
+                time.sleep(0.01)
+                assert process.poll() is None
+            first.pause()
+            time.sleep(1)
+            first.resume()
+            first.kill()
+            address._target = servers.enter_context(serving(repository)).port
+            code, err = ended(process)
+    assert code == 1
+    assert f"{output} has 400 rows; 8 could not be scored" in err
     assert sorted(paths(output)) == sorted(str(path) for path in folder.rglob("*.png"))
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import cast
@@ -272,3 +273,129 @@ def test_an_endless_stream_of_pictures_is_scored_as_long_as_somebody_looks(serve
     requests = server.metric("clicv2_requests_total")
     time.sleep(0.5)
     assert server.metric("clicv2_requests_total") - requests <= 2, "but these two looks at it"
+
+
+def test_a_server_that_stands_still_is_waited_for(repository: Path, scores: list[float]) -> None:
+    """SIGSTOP: its connections stay open and nothing comes, for longer than a look at a clock."""
+    with serving(repository, threads=1) as server, Client(url(server.port)) as client:
+        results = client.score_many(itertools.islice(itertools.cycle(PICTURES), 96), concurrency=6)
+        found = [next(results).unwrap().score for _ in range(12)]
+        server.pause()
+        threading.Timer(2, server.resume).start()
+        found += [each.unwrap().score for each in results]
+    assert found == pytest.approx(scores * 4, abs=1e-4)
+
+
+def test_sixteen_threads_share_a_client(server: Server, scores: list[float]) -> None:
+    with Client(url(server.port), timeout_s=60) as client, ThreadPoolExecutor(16) as threads:
+
+        def several(start: int) -> list[float]:
+            turned = [*PICTURES[start:], *PICTURES[:start]]
+            mixed = [client.score(turned[0])] + [each.unwrap() for each in client.score_many(turned[1:], concurrency=2)]
+            return [each.score for each in mixed]
+
+        for number, found in enumerate(threads.map(several, [n % len(PICTURES) for n in range(16)])):
+            start = number % len(PICTURES)
+            assert found == pytest.approx([*scores[start:], *scores[:start]], abs=1e-4)
+
+
+class Cutting:
+    """Gives the real answers of a server, of which it cuts the first few in the middle."""
+
+    def __init__(self, target: int, cuts: int) -> None:
+        self._target = target
+        self.left = cuts
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(HOST, self._target)
+        request = asyncio.create_task(self._carry(reader, back))
+        try:
+            while piece := await there.read(1 << 16):
+                if self.left:
+                    self.left -= 1
+                    writer.write(piece[: len(piece) - 40])
+                    await writer.drain()
+                    break
+                writer.write(piece)
+                await writer.drain()
+        finally:
+            request.cancel()
+            await asyncio.gather(request, return_exceptions=True)
+            back.close()
+            writer.close()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while piece := await reader.read(1 << 16):
+            writer.write(piece)
+            await writer.drain()
+
+
+def test_an_answer_that_is_cut_in_the_middle_is_asked_for_again(server: Server, scores: list[float]) -> None:
+    async def run() -> None:
+        cutting = Cutting(server.port, 3)
+        network = await asyncio.start_server(cutting, HOST, 0)
+        port = network.sockets[0].getsockname()[1]
+        async with network:
+            with Client(url(port)) as client:
+                assert (await asyncio.to_thread(client.score, PICTURES[0])).score == pytest.approx(scores[0], abs=1e-4)
+            assert cutting.left == 0
+            cutting.left = 2
+            async with AsyncClient(url(port)) as other:
+                assert (await other.score(PICTURES[1])).score == pytest.approx(scores[1], abs=1e-4)
+                assert cutting.left == 0
+                cutting.left = 1 << 20
+                with pytest.raises(ConnectionFailed, match="closed"):
+                    await other.score(PICTURES[1], timeout_s=1)
+        await asyncio.sleep(0.1)  # the loop closes their sockets
+
+    asyncio.run(run())
+
+
+def test_who_is_cancelled_leaves_nothing_behind(slow_repository: Path) -> None:
+    """No task goes on, no connection stays, and the service computes nothing more."""
+
+    async def all_of_them(client: AsyncClient, found: list[Scored], begun: asyncio.Event) -> None:
+        async with aclosing(client.score_many([PICTURE] * 40, concurrency=8)) as results:
+            async for each in results:
+                found.append(each)
+                if len(found) == 2:
+                    begun.set()
+
+    async def run(server: Server) -> None:
+        found: list[Scored] = []
+        client = AsyncClient(url(server.port))
+        begun = asyncio.Event()
+        working = asyncio.create_task(all_of_them(client, found, begun))
+        await begun.wait()
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert not client._asking._http._transport._pool.connections, "those that were in use are no good any more"
+        assert (await client.score(PICTURE, timeout_s=60)).score == found[0].unwrap().score
+        await client.close()
+
+    with serving(slow_repository, threads=1, max_batch_size=1) as server:
+        asyncio.run(run(server))
+        assert server.metric("clicv2_batch_size_sum") <= 8
+
+
+def test_overload_that_lasts_is_waited_for_as_long_as_the_server_says(slow_repository: Path) -> None:
+    with serving(slow_repository, threads=1, max_in_flight=1) as server, Client(url(server.port)) as busy:
+        done = threading.Event()
+
+        def others() -> None:
+            for each in busy.score_many(itertools.repeat(PICTURE), concurrency=6):
+                assert each.error is None
+                if done.is_set():
+                    break
+
+        crowd = threading.Thread(target=others)
+        crowd.start()
+        server.wait_for("clicv2_requests_shed_total", 3)
+        threading.Timer(3, done.set).start()
+        with Client(url(server.port), timeout_s=60) as client:
+            assert client.score(PICTURE).score >= 0
+        done.set()
+        crowd.join(60)
+        assert not crowd.is_alive()

@@ -1,5 +1,10 @@
-"""Every command of both console scripts says what it does: a stray bracket in a help text is markup that raises."""
+"""Every command of both console scripts says what it does: a stray bracket in a help text is markup that raises.
 
+Those of `clicv2` have examples, which are commands that there are.
+"""
+
+import re
+import shlex
 from collections.abc import Iterator
 
 import pytest
@@ -30,3 +35,35 @@ def test_every_command_has_help(app: typer.Typer, path: tuple[str, ...]) -> None
     done = CliRunner().invoke(app, [*path, "--help"])
     assert done.exit_code == 0, done.exception
     assert "Usage" in done.output
+
+
+# Up to what a shell would take for itself.
+EXAMPLE = re.compile(r"\bclicv2 ([^|>&)]+)")
+
+
+def examples(path: tuple[str, ...]) -> list[list[str]]:
+    """As they are printed, however narrow the terminal."""
+    printed = CliRunner().invoke(service_app, [*path, "--help"], env={"COLUMNS": "80"}).output
+    described = re.split(r"^╭|^Options:", printed.partition("Usage")[2], maxsplit=1, flags=re.MULTILINE)[0]
+    lines = [line.strip() for line in described.splitlines()[1:]]
+    return [shlex.split(found) for line in lines for found in EXAMPLE.findall(line)]
+
+
+def understood(arguments: list[str]) -> str:
+    """The command that they lead to, or what there is not. Nothing is run: --help comes before that, not before options
+    are looked up."""
+    done = CliRunner().invoke(service_app, [*arguments, "--help"], prog_name="clicv2", env={"COLUMNS": "200"})
+    usage = re.search(r"Usage: clicv2 ?([a-z ]*)", done.output)
+    return usage[1].strip() if usage and done.exit_code == 0 else f"not understood: {done.output}"
+
+
+@pytest.mark.parametrize("path", list(commands(service_app)), ids=" ".join)
+def test_every_command_has_examples_that_can_be_typed(path: tuple[str, ...]) -> None:
+    found = [understood(example) for example in examples(path)]
+    assert not [each for each in found if each.startswith("not understood")]
+    assert any(each.startswith(" ".join(path)) for each in found), "none is of this command"
+
+
+@pytest.mark.parametrize("arguments", ["score --no-such-option photos/", "keys change", "models list --file x", "sore"])
+def test_what_cannot_be_typed_is_seen(arguments: str) -> None:
+    assert understood(shlex.split(arguments)).startswith("not understood")

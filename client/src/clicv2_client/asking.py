@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import closing
 from dataclasses import dataclass
+from threading import Event
 from typing import TypeVar
 
 import httpx
@@ -40,10 +41,11 @@ class Asking:
     def close(self) -> None:
         self._http.close()
 
-    def ask(self, call: Call[T]) -> T:
-        return self.run(self.exchange.of(call))
+    def ask(self, call: Call[T], over: Event | None = None) -> T:
+        return self.run(self.exchange.of(call), over)
 
-    def run(self, program: Program[T]) -> T:
+    def run(self, program: Program[T], over: Event | None = None) -> T:
+        """Args: over: nobody waits for the result any more, so nothing is sent again."""
         outcome: Outcome = None
         while True:
             try:
@@ -53,8 +55,12 @@ class Asking:
                 return result
             if isinstance(step, Send):
                 outcome = send(self._http, step)
-            else:
+            elif over is None:
                 time.sleep(step.seconds)
+                outcome = None
+            elif over.wait(step.seconds):
+                raise TimedOut("nobody waits for it any more")
+            else:
                 outcome = None
 
     def listen(self, call: Call[None], after: int, timeout_s: float | None) -> Generator[JobEvent, None, None]:

@@ -1,6 +1,7 @@
 """Ask a service, and wait for its answers in the calling thread."""
 
 from collections.abc import Generator, Iterable, Sequence
+from threading import Event
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -125,14 +126,15 @@ class Client:
             options: see `ScoreOptions`.
         """
         terms = self._terms(timeout_s, None)
+        over = Event()
 
         def one(index: int, picture: Picture) -> Scored:
             try:
-                return Scored(index, picture, result=self._asking.ask(calls.score(picture, terms, **options)))
+                return Scored(index, picture, result=self._asking.ask(calls.score(picture, terms, **options), over))
             except Clicv2Error as error:
                 return Scored(index, picture, error=error)
 
-        return in_order(pictures, one, concurrency)
+        return in_order(pictures, one, concurrency, over.set)
 
     def score_batch(
         self,

@@ -40,16 +40,23 @@ class Scored:
         return self.result
 
 
-def in_order(items: Iterable[T], work: Callable[[int, T], R], lanes: int) -> Generator[R, None, None]:
+def in_order(
+    items: Iterable[T], work: Callable[[int, T], R], lanes: int, over: Callable[[], None] = lambda: None
+) -> Generator[R, None, None]:
     """`work` of each item and its place, in threads; the items are taken in the caller's.
+
+    Args:
+        over: called when nobody takes results any more, before what is still worked on is waited for.
 
     Raises ValueError if there are no lanes.
     """
     _check(lanes)
-    return _in_order(items, work, lanes)
+    return _in_order(items, work, lanes, over)
 
 
-def _in_order(items: Iterable[T], work: Callable[[int, T], R], lanes: int) -> Generator[R, None, None]:
+def _in_order(
+    items: Iterable[T], work: Callable[[int, T], R], lanes: int, over: Callable[[], None]
+) -> Generator[R, None, None]:
     window: deque[Future[R]] = deque()
     source = enumerate(items)
     broken: Exception | None = None
@@ -69,6 +76,7 @@ def _in_order(items: Iterable[T], work: Callable[[int, T], R], lanes: int) -> Ge
         while window:
             yield window.popleft().result()
     finally:
+        over()
         pool.shutdown(wait=True, cancel_futures=True)
     if broken is not None:
         raise broken

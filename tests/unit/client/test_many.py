@@ -236,3 +236,25 @@ def test_a_service_that_is_gone_is_an_error_of_each() -> None:
 def test_an_option_that_does_not_exist_is_a_mistake_of_the_caller() -> None:
     with Client(transport=FakeService()) as client, pytest.raises(TypeError, match="heatmaps"):
         list(client.score_many([picture(0)], heatmaps="grid"))  # type: ignore[call-arg]
+
+
+def test_who_leaves_does_not_wait_for_a_service_that_is_gone() -> None:
+    """Nothing is sent again for pictures whose results nobody takes: by Ctrl-C, say, or a break."""
+    service = FakeService()
+    service.disconnect(times=100_000)
+
+    def interrupted() -> Iterator[bytes]:
+        yield from map(picture, range(4))
+        while len(service.requests) < 4:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    with Client(transport=service) as client:
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            next(client.score_many(interrupted(), concurrency=4, timeout_s=600))
+        assert time.monotonic() - started < 60
+        sent = len(service.requests)
+        assert sent < 1000, "nor at once, again and again"
+        time.sleep(2.5)
+        assert len(service.requests) == sent

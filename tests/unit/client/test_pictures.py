@@ -105,6 +105,19 @@ def test_a_pil_image_arrives_in_any_mode(mode: str) -> None:
         np.testing.assert_allclose(grey, expected, atol=2)
 
 
+@pytest.mark.parametrize("mode", ["LA", "PA", "RGBA", "RGBa", "La"])
+def test_a_pil_image_stays_as_transparent_as_it_is(mode: str) -> None:
+    image = Image.fromarray(scene())
+    alpha = Image.linear_gradient("L").resize(image.size)
+    if mode == "PA":
+        image = image.convert("P").convert("PA")
+    else:
+        image = image.convert("LA" if mode.lower() == "la" else "RGBA")
+    image.putalpha(alpha)
+    arrived = Image.open(BytesIO(sent(part_of(image if mode == "PA" else image.convert(mode)))))
+    np.testing.assert_array_equal(np.asarray(arrived.convert("RGBA"))[..., 3], np.asarray(alpha))
+
+
 @pytest.mark.parametrize("mode", ["I", "I;16", "I;16B", "I;16L", "I;16N"])
 def test_a_pil_image_of_16_bits_keeps_them(mode: str) -> None:
     """Pillow's own conversion makes white of whatever is above 255."""

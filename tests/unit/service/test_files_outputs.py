@@ -3,6 +3,9 @@
 import csv
 import itertools
 import json
+import signal
+import subprocess
+import sys
 from io import FileIO
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from service.files.outputs import Form, form_of, open_output, read_scores
 from service.files.rows import Row, columns
 from service.files.score_file import LineFormat, Making, ScoreFile, head, line
 
+ROOT = Path(__file__).parents[3]
 MAKING = Making.by("clicv2", 1, "ab" * 32, None)
 FORMS: tuple[LineFormat, ...] = ("csv", "jsonl")
 
@@ -156,6 +160,126 @@ def test_heatmaps_stay_in_one_folder(tmp_path: Path) -> None:
         write(tmp_path / "s.csv", "csv", [], second)
     with pytest.raises(BadScores, match="with --heatmaps"):
         write(tmp_path / "s.csv", "csv", [])
+
+
+GOOD = [row for row in ROWS if row.error is None]
+NAMES = ["s.csv", "s.jsonl", "s.parquet"]
+
+
+def finished(path: Path, rows: list[Row]) -> None:
+    with open_output(path, form_of(path, None), MAKING) as output:
+        list(output.prior())
+        for row in rows:
+            output.write(row)
+        output.finish()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_with_errors_are_forgotten_and_no_others(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    finished(path, ROWS)
+    again = broken("b\\x0a.jpg")
+    for expected, more in ((2, [again]), (1, []), (0, [])):
+        with open_output(path, form_of(path, None), MAKING) as output:
+            assert output.forget_errors() == expected
+            assert list(output.prior()) == GOOD
+            for row in more:
+                output.write(row)
+            output.finish()
+        assert list(read_scores(path)) == [*GOOD, *more]
+        assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_left_is_as_if_there_had_been_no_errors(tmp_path: Path, form: LineFormat) -> None:
+    """Also of a file that was torn, by its link, with its permissions; by one process at a time."""
+    write(tmp_path / "expected", form, GOOD)
+    real, path = tmp_path / "real", tmp_path / "s"
+    write(real, form, ROWS)
+    with real.open("ab") as file:
+        file.write(b'{"path": "x' if form == "jsonl" else b"x,0.")
+    real.chmod(0o640)
+    path.symlink_to("real")
+    (tmp_path / "real.without-errors").write_bytes(b"of one who was killed " * 1000)
+    with ScoreFile(path, form, MAKING) as file:
+        assert file.forget_errors() == 2
+        with pytest.raises(BadScores, match="another process"):
+            ScoreFile(path, form, MAKING)
+        assert list(file.prior()) == GOOD
+    assert path.readlink() == Path("real")
+    assert real.read_bytes() == (tmp_path / "expected").read_bytes()
+    assert real.stat().st_mode & 0o777 == 0o640
+    assert {file.name for file in tmp_path.iterdir()} == {"expected", "real", "s"}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_nothing_is_forgotten_in_another_file(tmp_path: Path, form: LineFormat) -> None:
+    for content, making in ((b"my thesis\n", MAKING), (b"", Making.by("clicv2", 2, "ab" * 32, None))):
+        path = tmp_path / "s"
+        path.write_bytes(content)
+        if not content:
+            write(path, form, ROWS)
+        before = path.read_bytes()
+        with ScoreFile(path, form, making) as file, pytest.raises(BadScores):
+            file.forget_errors()
+        assert path.read_bytes() == before
+        assert [file.name for file in tmp_path.iterdir()] == ["s"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from service.files.score_file import Making, ScoreFile
+
+path, form, content = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[1]).read_bytes()
+left = 0
+
+def count(frame, event, _):
+    global left
+    if frame.f_code.co_filename.endswith("score_file.py"):
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return count
+
+def forget(steps):
+    global left
+    left = steps
+    sys.settrace(count)
+    with ScoreFile(path, form, Making.by("clicv2", 1, "ab" * 32, None)) as file:
+        file.forget_errors()
+    sys.settrace(None)
+    os._exit(0)
+
+steps, status = 0, None
+while status != 0:
+    path.write_bytes(content)
+    child = os.fork()
+    if not child:
+        forget(steps)
+    _, status = os.waitpid(child, 0)
+    print(steps, os.waitstatus_to_exitcode(status), path.read_bytes().hex())
+    steps += 1
+"""
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_killed_at_any_line_no_good_row_is_lost(tmp_path: Path, form: LineFormat) -> None:
+    """SIGKILL at each step of the way: there are all the rows, or all the good ones, and in the end these."""
+    path = tmp_path / "s"
+    write(tmp_path / "expected", form, GOOD)
+    write(path, form, ROWS)
+    whole, expected = path.read_bytes(), (tmp_path / "expected").read_bytes()
+    command = [sys.executable, "-c", KILLED, str(path), form]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True, cwd=ROOT)
+    ends = [line.split() for line in done.stdout.splitlines()]
+    assert len(ends) > 100
+    assert {code for _, code, _ in ends[:-1]} == {str(-signal.SIGKILL)}
+    found = [bytes.fromhex(content) for _, _, content in ends]
+    assert set(found) == {whole, expected}
+    assert found == sorted(found, key=[whole, expected].index), "and never back"
+    assert found[-1] == expected
+    assert write(path, form, []) == GOOD
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
