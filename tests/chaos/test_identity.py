@@ -72,7 +72,7 @@ async def break_things(processes: Fleet, redis: RedisServer, kills: Counter[str]
     """Kill a worker, and now and then Redis, until cancelled, and count it."""
     workers = [processes.worker(), processes.worker()]
     for number in count():
-        await asyncio.sleep(3)
+        await asyncio.sleep(1)
         await asyncio.to_thread(workers[number % 2].kill)
         workers[number % 2] = await asyncio.to_thread(processes.worker)
         kills["workers"] += 1

@@ -31,7 +31,7 @@ class Sizes:
     rehearsals: bool
 
 
-QUICK = Sizes(callers=64, kills=2, deaths=1, fault_s=4, load_s=4, pictures=1_000, crowd=64, rehearsals=False)
+QUICK = Sizes(callers=64, kills=2, deaths=1, fault_s=4, load_s=4, pictures=2_000, crowd=64, rehearsals=False)
 # What docs/promises.md states; an hour and a half on two cores.
 FULL = Sizes(callers=500, kills=20, deaths=10, fault_s=60, load_s=60, pictures=100_000, crowd=256, rehearsals=True)
 # By the environment and not by an option: what each of pytest's options is has to be known before conftest.py is read.
