@@ -108,11 +108,11 @@ async def test_who_expires_or_leaves_while_the_backend_is_busy_never_reaches_it(
 
 
 async def test_who_expires_during_a_bisection_is_not_tried_again(ends: Ends, scripted: ScriptedBackend) -> None:
-    scripted.call_s = 0.6
-    poison = await admit(ends, ScriptedBackend.RAISES, 1, deadline_s=0.5)
+    scripted.call_s = 1.6
+    poison = await admit(ends, ScriptedBackend.RAISES, 1, deadline_s=1.5)  # begun by then, on a busy machine, too
     async with working(ends, scripted):
         await results(ends, poison)
-        await asyncio.sleep(2 * scripted.call_s)
+        await asyncio.sleep(1.5 * scripted.call_s)
     assert scripted.calls == [[ScriptedBackend.RAISES, 1]]
 
 
