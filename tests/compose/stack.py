@@ -219,7 +219,10 @@ def test_prometheus_sees_all_of_it(stack: Stack) -> None:
     )
     for name in ("clicv2_requests_total", "clicv2_worker_slots", "nv_inference_count", "redis_memory_used_bytes"):
         _wait_until(lambda: bool(stack.ask_prometheus(name)), f"there are figures of {name}")  # noqa: B023  # at once
-    assert list(stack.ask_prometheus("clicv2:queue_workers_ready:max").values()) == [WORKERS]
+    _wait_until(
+        lambda: list(stack.ask_prometheus("clicv2:queue_workers_ready:max").values()) == [WORKERS],
+        "the rules have been evaluated",
+    )
 
 
 def test_an_alert_comes_to_the_alertmanager(stack: Stack) -> None:
