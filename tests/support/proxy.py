@@ -64,8 +64,7 @@ class Proxy:
         self._do(self._impose(fault))
 
     def close(self) -> None:
-        self._server.close()
-        self.impose(Fault.CUT)
+        self._do(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -81,6 +80,10 @@ class Proxy:
                 connection.cancel()
             await asyncio.gather(*ended, return_exceptions=True)
             await asyncio.sleep(0)  # the loop closes their sockets in its next round
+
+    async def _close(self) -> None:
+        self._server.close()  # here, because a server that two threads end at once tells its waiters twice
+        await self._impose(Fault.CUT)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = asyncio.create_task(_Connection(self).run(reader, writer, self._target))
