@@ -33,7 +33,19 @@ DOCS = Path(__file__).parent
 BOARDS = DOCS.parent / "docker/grafana/dashboards"
 PART_S = 30
 COLUMNS, CELL_IN = 24, (0.72, 0.36)  # Grafana's grid, and a cell's width and height in inches
-GREEN, RED, GREY = "#3c7a3f", "#b8322a", "#55585f"
+COLOURS = {
+    "green": "#3c7a3f",
+    "blue": "#3a6ea5",
+    "yellow": "#d9a400",
+    "orange": "#c46a00",
+    "red": "#b8322a",
+    "purple": "#7a4a8c",
+}
+GREY = "#55585f"
+ROWS, COLUMNS_AT = (
+    6,
+    (0.01, 0.62, 0.7, 0.84, 0.92),
+)  # of a table: what is seen without scrolling, and where columns begin
 
 Curve = tuple[Mapping[str, str], list[tuple[float, float]]]
 Instants = NDArray[np.float64]
@@ -54,7 +66,7 @@ def draw(board: Mapping[str, Any], client: httpx.Client, start: float, end: floa
                 figure.text(left + 0.01, bottom + 0.5 / height, panel["title"], weight="bold", fontsize=9, va="center")
                 continue
             # Room for the title above, and for curves the instants and the legend below and the numbers at the left.
-            below, beside = (0.5, 0.01) if panel["type"] == "stat" else (1.6, 0.032)
+            below, beside = (0.5, 0.01) if panel["type"] in ("stat", "table") else (1.6, 0.032)
             axes = figure.add_axes(
                 (
                     left + beside,
@@ -67,7 +79,9 @@ def draw(board: Mapping[str, Any], client: httpx.Client, start: float, end: floa
             found = [
                 (
                     target["legendFormat"],
-                    _curves(client, target["expr"].replace("$__rate_interval", window), start, end),
+                    (_now if target.get("instant") else _curves)(
+                        client, target["expr"].replace("$__rate_interval", window), start, end
+                    ),
                 )
                 for target in panel["targets"]
             ]
@@ -84,6 +98,13 @@ def _curves(client: httpx.Client, expression: str, start: float, end: float) -> 
     query = {"query": expression, "start": start, "end": end, "step": _step(start, end)}
     answer = client.get("/api/v1/query_range", params=query).raise_for_status().json()
     return [(one["metric"], [(at, float(value)) for at, value in one["values"]]) for one in answer["data"]["result"]]
+
+
+def _now(client: httpx.Client, expression: str, _: float, end: float) -> list[Curve]:
+    """As of the end, in the order of the answer: a curve of one point each."""
+    query = {"query": expression, "time": end}
+    answer = client.get("/api/v1/query", params=query).raise_for_status().json()
+    return [(one["metric"], [(one["value"][0], float(one["value"][1]))]) for one in answer["data"]["result"]]
 
 
 def _filled(points: Sequence[tuple[float, float]], instants: Instants) -> Instants:
@@ -110,39 +131,70 @@ def _lines(axes: Axes, panel: Panel, found: Sequence[tuple[str, list[Curve]]], i
     if not values:
         axes.text(0.5, 0.5, "no data", ha="center", va="center", color=GREY, transform=axes.transAxes)
     elif config.get("custom", {}).get("stacking", {}).get("mode") == "normal":
-        axes.stackplot(minutes, np.nan_to_num(list(values.values())), labels=list(values), alpha=0.8)
+        colours = [_colour(panel, name, f"C{number}") for number, name in enumerate(values)]
+        stacked = np.nan_to_num(list(values.values()))
+        axes.stackplot(minutes, stacked, labels=list(values), colors=colours, alpha=0.8)
     else:
-        for name, each in values.items():
-            axes.plot(minutes, each, label=name, linewidth=1)
+        for number, (name, each) in enumerate(values.items()):
+            axes.plot(minutes, each, label=name, color=_colour(panel, name, f"C{number}"), linewidth=1)
     for step in config.get("thresholds", {}).get("steps", ()):
         if step["value"] is not None and axes.get_ylim()[1] > step["value"] / 3:
-            axes.axhline(step["value"], color=RED, linestyle="--", linewidth=0.8)
+            axes.axhline(step["value"], color=COLOURS["red"], linestyle="--", linewidth=0.8)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _written(value, config["unit"])))
     axes.grid(alpha=0.25)
     if values:
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=4, frameon=False, fontsize=6, borderpad=0)
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=4, frameon=False, fontsize=7, borderpad=0)
+
+
+def _colour(panel: Panel, name: str, otherwise: str) -> str:
+    for override in panel["fieldConfig"]["overrides"]:
+        if re.search(override["matcher"]["options"].strip("/"), name):
+            return COLOURS[override["properties"][0]["value"]["fixedColor"]]
+    return otherwise
 
 
 def _number(axes: Axes, panel: Panel, found: Sequence[tuple[str, list[Curve]]], _: Instants) -> None:
     config = panel["fieldConfig"]["defaults"]
-    last = [(labels, points[-1][1]) for _, some in found for labels, points in some if points]
-    axes.set_axis_off()
+    last = [(labels, points[-1][1]) for _, some in found for labels, points in some if math.isfinite(points[-1][1])]
     steps = config.get("thresholds", {}).get("steps", ())
     colour = GREY
     if last and steps:
         passed = [step for step in steps if step["value"] is None or last[0][1] >= step["value"]]
-        colour = {"green": GREEN, "red": RED}[passed[-1]["color"]]
+        colour = COLOURS[passed[-1]["color"]]
     axes.set_facecolor(colour)
-    axes.patch.set_visible(True)
-    axes.set_axis_on()
     axes.set(xticks=[], yticks=[])
     named = _legend(found[0][0], last[0][0]) if last and found[0][0] else ""
-    text = named or (_written(last[0][1], config["unit"]) if last else "no data")
+    text = named or (_written(last[0][1], config["unit"]) if last else config["noValue"])
     axes.text(
         0.5, 0.5, text, ha="center", va="center", color="white", fontsize=9 if named else 15, transform=axes.transAxes
     )
+
+
+def _table(axes: Axes, panel: Panel, found: Sequence[tuple[str, list[Curve]]], _: Instants) -> None:
+    """Rows in the order of the answer, columns in that of the panel's transformation."""
+    axes.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(ROWS + 1, 0))
+    [order] = [step["options"] for step in panel["transformations"] if step["id"] == "organize"]
+    mapped = {
+        override["matcher"]["options"]: each["value"][0]["options"]
+        for override in panel["fieldConfig"]["overrides"]
+        for each in override["properties"]
+        if each["id"] == "mappings"
+    }
+    rows = [{**labels, "Value": points[-1][1]} for _, some in found for labels, points in some]
+    for field, place in order["indexByName"].items():
+        left, title = COLUMNS_AT[place], order["renameByName"][field]
+        axes.text(left, 0.5, title, va="center", color=GREY)
+        for number, row in enumerate(rows[:ROWS], 1):
+            value = row.get(field, "")
+            said = mapped.get(title, {}).get(value, {})
+            text = said.get("text", value if isinstance(value, str) else _written(value, "s"))
+            cell = axes.text(left, number + 0.5, text, va="center", fontsize=9)
+            if "color" in said:
+                cell.set(color="white", bbox={"facecolor": COLOURS[said["color"]], "edgecolor": "none", "pad": 2})
+    if not rows:
+        axes.text(COLUMNS_AT[0], 1.5, "No data", va="center")
 
 
 def _density(axes: Axes, panel: Panel, found: Sequence[tuple[str, list[Curve]]], instants: Instants) -> None:
@@ -154,7 +206,7 @@ def _density(axes: Axes, panel: Panel, found: Sequence[tuple[str, list[Curve]]],
     axes.set_ylabel(panel["title"].lower())
 
 
-_KINDS = {"timeseries": _lines, "stat": _number, "heatmap": _density}
+_KINDS = {"timeseries": _lines, "stat": _number, "table": _table, "heatmap": _density}
 
 
 def _legend(template: str, labels: Mapping[str, str]) -> str:
@@ -168,6 +220,8 @@ def _written(value: float, unit: str) -> str:
         return f"{100 * value:.4g} %"
     if unit == "s" and 0 < abs(value) < 1:
         return f"{1000 * value:.3g} ms"
+    if unit == "s" and value >= 60:
+        return f"{value / 60:.3g} min" if value < 3600 else f"{value / 3600:.3g} h"
     if unit in ("bytes", "Bps"):
         power = min(4, int(math.log(abs(value), 1024))) if abs(value) >= 1 else 0
         return f"{value / 1024**power:.3g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}{'/s' if unit == 'Bps' else ''}"
@@ -231,7 +285,7 @@ def main() -> None:
             figure = draw(board, client, now - 60 * options.minutes, now, options.window)
     else:
         figure = from_a_stack_of_its_own(board)
-    figure.savefig(options.to, dpi=75)
+    figure.savefig(options.to, dpi=90)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What several panels ask for alike."""
 
 WINDOW = "[$__rate_interval]"
+FIRING = 'ALERTS{alertstate="firing"}'
 CALLERS = '{route=~"/v1/.+"}'  # what callers ask for, and not probes, scrapes and pages
 
 

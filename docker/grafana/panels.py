@@ -1,8 +1,9 @@
 """Panels as all dashboards have them: one look, one source of data, and a sentence on what each is to tell."""
 
+from collections.abc import Mapping
 from string import ascii_uppercase
 
-from grafana_foundation_sdk.builders import common, dashboard, heatmap, prometheus, stat, text, timeseries
+from grafana_foundation_sdk.builders import common, dashboard, heatmap, prometheus, stat, table, text, timeseries
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models.common import (
     BigValueColorMode,
@@ -11,13 +12,26 @@ from grafana_foundation_sdk.models.common import (
     LegendPlacement,
     SortOrder,
     StackingMode,
+    TableCellBackgroundDisplayMode,
+    TableColoredBackgroundCellOptions,
     TooltipDisplayMode,
 )
-from grafana_foundation_sdk.models.dashboard import DataSourceRef, Panel, Threshold, ThresholdsMode
+from grafana_foundation_sdk.models.dashboard import (
+    DataSourceRef,
+    DataTransformerConfig,
+    DynamicConfigValue,
+    Panel,
+    Threshold,
+    ThresholdsMode,
+    ValueMap,
+    ValueMappingResult,
+)
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 from grafana_foundation_sdk.models.text import TextMode
 
-GOOD, BAD = "green", "red"
+GOOD, BAD, UNKNOWN = "green", "red", "–"
+STATUSES = {"2..": GOOD, "3..": "blue", "429": "orange", "4(?!29)..": "yellow", "5..": BAD}
+SEVERITIES = {"page": "red", "ticket": "orange"}
 # Chosen on the dashboard, so that it can be used in a Grafana that has others.
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 
@@ -30,6 +44,7 @@ def lines(
     width: int = 8,
     bad_above: float | None = None,
     stacked: bool = False,
+    colours: Mapping[str, str] | None = None,
 ) -> Builder[Panel]:
     """Curves over time.
 
@@ -37,6 +52,7 @@ def lines(
         tells: what to read from it.
         queries: an expression and the legend of its curves.
         bad_above: a dashed line, from which on things are bad.
+        colours: by a regular expression that a curve's whole name matches; others have whichever is free.
     """
     legend = common.VizLegendOptions().display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM)
     panel = (
@@ -59,6 +75,9 @@ def lines(
         panel = panel.thresholds(_threshold(bad_above)).thresholds_style(
             common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED)
         )
+    for names, colour in (colours or {}).items():
+        fixed = DynamicConfigValue("color", {"mode": "fixed", "fixedColor": colour})
+        panel = panel.override_by_regexp(f"/^({names})$/", [fixed])
     for letter, (expression, named) in zip(ascii_uppercase, queries, strict=False):
         panel = panel.with_target(_query(expression, named, letter))
     return panel
@@ -75,7 +94,10 @@ def number(
     bad_below: float | None = None,
     legend: str = "",
 ) -> Builder[Panel]:
-    """The last value, on green or, when it is bad, on red."""
+    """The value of now, on green or, when it is bad, on red.
+
+    Of now, and not the last of the time shown: what a dead worker said last would look well for an hour.
+    """
     panel = (
         stat.Panel()
         .title(title)
@@ -86,7 +108,8 @@ def number(
         .height(4)
         .color_mode(BigValueColorMode.BACKGROUND)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
-        .with_target(_query(expression, legend))
+        .no_value(UNKNOWN)
+        .with_target(_query(expression, legend).instant())
     )
     if bad_above is not None:
         return panel.thresholds(_threshold(bad_above))
@@ -106,6 +129,62 @@ def density(title: str, tells: str, unit: str, expression: str, *, width: int = 
         .height(7)
         .y_axis(heatmap.YAxisConfig().unit(unit))
         .with_target(_query(expression, "{{le}}").format(PromQueryFormat.HEATMAP))
+    )
+
+
+def alerts(title: str, tells: str, expression: str, summaries: Mapping[str, str]) -> Builder[Panel]:
+    """Alerts, one below the other, in words; each leads to its runbook.
+
+    Args:
+        expression: a series with the labels alertname, severity, job and instance for each; its value are seconds.
+        summaries: what each means, by its name.
+    """
+    names = {
+        "alertname": "What is wrong, and what to do",
+        "job": "Where",
+        "instance": "Instance",
+        "severity": "Severity",
+        "Value": "For",
+    }
+    said = {name: ValueMappingResult(text=f"{name}: {summary}") for name, summary in summaries.items()}
+    colours = {name: ValueMappingResult(color=color) for name, color in SEVERITIES.items()}
+    background = TableColoredBackgroundCellOptions(TableCellBackgroundDisplayMode.BASIC)
+    # The raw value: the alert's name, not what is shown for it.
+    runbook = {"title": "Runbook", "url": "/d/runbook-${__value.raw}", "targetBlank": False}
+    return (
+        table.Panel()
+        .title(title)
+        .description(tells)
+        .datasource(SOURCE)
+        .unit("s")
+        .span(24)
+        .height(6)
+        .with_target(_query(expression, "").instant().format(PromQueryFormat.TABLE))
+        .with_transformation(
+            DataTransformerConfig(
+                id_val="organize",
+                options={
+                    "excludeByName": {"Time": True},
+                    "indexByName": {name: at for at, name in enumerate(names)},
+                    "renameByName": names,
+                },
+            )
+        )
+        .override_by_name(
+            names["alertname"],
+            [DynamicConfigValue("mappings", [ValueMap(said)]), DynamicConfigValue("links", [runbook])],
+        )
+        .override_by_name(
+            names["severity"],
+            [
+                DynamicConfigValue("mappings", [ValueMap(colours)]),
+                DynamicConfigValue("custom.cellOptions", background),
+                DynamicConfigValue("custom.width", 110),
+            ],
+        )
+        .override_by_name(names["job"], [DynamicConfigValue("custom.width", 110)])
+        .override_by_name(names["instance"], [DynamicConfigValue("custom.width", 180)])
+        .override_by_name(names["Value"], [DynamicConfigValue("custom.width", 110)])
     )
 
 

@@ -1,21 +1,24 @@
 """What is wrong, seen within a minute: the state of each part, then the four golden signals."""
 
-from expressions import CALLERS, mean, quantile, rate
+from collections.abc import Mapping
+
+from expressions import CALLERS, FIRING, mean, quantile, rate
 from grafana_foundation_sdk.builders.dashboard import Dashboard
-from panels import board, lines, number, row
+from panels import STATUSES, alerts, board, lines, number, row
 
 _STAGE = "clicv2_stage_duration_seconds"
 _TOTAL = '{stage="total"}'
 
 
-def build() -> Dashboard:
+def build(summaries: Mapping[str, str]) -> Dashboard:
+    """Args: summaries: of the alerts, by name."""
     overview = board("clicv2-overview", "CLICv2: overview", "Is something wrong, and where? Then look there.")
     for panel in (
         number(
             "Alerts",
             "How many fire; below is which.",
             "none",
-            'count(ALERTS{alertstate="firing"}) or vector(0)',
+            f"count(count by (alertname) ({FIRING})) or vector(0)",
             bad_above=1,
         ),
         number("Gateways", "That can be scraped.", "none", 'sum(up{job="gateway"}) or vector(0)', bad_below=1),
@@ -26,7 +29,7 @@ def build() -> Dashboard:
             "max(clicv2_queue_workers_ready)",
             bad_below=1,
         ),
-        number("Redis", "1: gateways and workers reach it.", "none", "max(clicv2_queue_reachable)", bad_below=1),
+        number("Redis", "1: all gateways and workers reach it.", "none", "min(clicv2_queue_reachable)", bad_below=1),
         number("Triton", "How many can be scraped.", "none", 'sum(up{job="triton"}) or vector(0)', bad_below=1),
         number(
             "Breakers open",
@@ -50,13 +53,21 @@ def build() -> Dashboard:
             f" / sum(rate({_STAGE}_count{_TOTAL}[$__rate_interval]))",
             bad_below=0.99,
         ),
+        alerts(
+            "What is wrong",
+            "The alerts that fire, first the one that began first: what came after follows from it, mostly. Each leads "
+            "to its runbook, which says how to confirm it and what to do. No data: no alert fires.",
+            # Since it began to be so, and not since it was told.
+            "sort_desc(max by (alertname, severity, job, instance) "
+            f"((time() - ALERTS_FOR_STATE) and ignoring (alertstate) {FIRING}))",
+            summaries,
+        ),
         lines(
             "Alerts that fire",
-            "Each has a runbook: CLICv2 runbook, by its name.",
+            "When each began, beside what else happened then.",
             "none",
             (
-                'sum by (alertname) (ALERTS{alertstate="firing"})'
-                ' or label_replace(vector(0), "alertname", "none", "", "")',
+                f'sum by (alertname) ({FIRING}) or label_replace(vector(0), "alertname", "none", "", "")',
                 "{{alertname}}",
             ),
             width=12,
@@ -99,6 +110,7 @@ def build() -> Dashboard:
             "reqps",
             (rate("clicv2_requests_total" + CALLERS, "status"), "{{status}}"),
             stacked=True,
+            colours=STATUSES,
         ),
         lines(
             "Refused at the door",
@@ -145,8 +157,9 @@ def build() -> Dashboard:
     for panel in (
         lines(
             "Queue",
-            "Grows when more comes than workers can do.",
+            "Grows when more comes than workers can do; requests: those of all kinds that have no answer yet.",
             "none",
+            ("sum(clicv2_requests_in_flight)", "requests"),
             ("max(clicv2_queue_depth)", "waiting"),
             ("max(clicv2_queue_leased)", "leased"),
         ),
@@ -162,15 +175,18 @@ def build() -> Dashboard:
             "none",
             ("rate(process_cpu_seconds_total[$__rate_interval])", "{{job}} {{instance}}"),
         ),
-        lines(
-            "Memory", "Of each process.", "bytes", ("process_resident_memory_bytes", "{{job}} {{instance}}"), width=12
-        ),
+        lines("Memory", "Of each process.", "bytes", ("process_resident_memory_bytes", "{{job}} {{instance}}")),
         lines(
             "Open descriptors",
             "Against the limit of each process: above it nothing can connect.",
             "percentunit",
             ("process_open_fds / process_max_fds", "{{job}} {{instance}}"),
-            width=12,
+        ),
+        lines(
+            "Python's collector",
+            "Collections of garbage, by generation: the last one stops the process for as long as it has objects.",
+            "cps",
+            (rate("python_gc_collections_total", "generation"), "generation {{generation}}"),
         ),
     ):
         overview = overview.with_panel(panel)

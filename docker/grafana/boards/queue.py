@@ -69,6 +69,7 @@ def build() -> Dashboard:
             "cps",
             (rate("clicv2_jobs_finished_total", "outcome"), "{{outcome}}"),
             stacked=True,
+            colours={"answered": "green", "cancelled": "blue", "expired": "orange", "failed": "purple", "dead": "red"},
         ),
         lines(
             "Leases",
@@ -116,10 +117,11 @@ def build() -> Dashboard:
         ),
         lines(
             "Their pictures",
-            "And how often a gateway had to take over another's job.",
+            "And how often a gateway had to take over another's job; pending: a webhook that is to be tried again.",
             "cps",
             (rate("clicv2_api_job_items_total", "outcome"), "{{outcome}}"),
             (rate("clicv2_api_jobs_taken_over_total"), "taken over"),
+            (rate("clicv2_webhook_attempts_total", "outcome"), "webhook {{outcome}}"),
         ),
         lines(
             "Kept results",

@@ -10,6 +10,8 @@ import pytest
 import yaml
 from dashboards import FOLDER
 
+from service.metrics import Metrics
+
 ROOT = Path(__file__).parents[3]
 GRAFANA = ROOT / "docker/grafana"
 BOARDS = sorted(FOLDER.glob("*.json"))
@@ -55,6 +57,14 @@ class TestBoard:
             letters = [target["refId"] for target in panel["targets"]]
             assert len(set(letters)) == len(letters) > 0
 
+    def test_a_tile_is_of_now(self, path: Path) -> None:
+        """Over a range Grafana takes the last number that there is: what a dead worker said last would look well."""
+        for panel in json.loads(path.read_text())["panels"]:
+            if panel["type"] in ("stat", "table"):
+                for target in panel["targets"]:
+                    assert target["instant"] is True, panel["title"]
+                    assert target["range"] is False, panel["title"]
+
     def test_its_data_come_from_the_source_that_is_chosen(self, path: Path) -> None:
         board = json.loads(path.read_text())
         [source] = board["templating"]["list"]
@@ -64,10 +74,48 @@ class TestBoard:
                 assert target["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
 
 
+def test_who_is_woken_reads_what_is_wrong_and_is_led_to_what_to_do() -> None:
+    """On the overview, below the tiles: each alert in words, and a click away its runbook."""
+    [panel] = [one for one in json.loads((FOLDER / "overview.json").read_text())["panels"] if one["type"] == "table"]
+    assert panel["gridPos"]["y"] <= 4
+    said, links = {}, set()
+    for override in panel["fieldConfig"]["overrides"]:
+        for each in override["properties"]:
+            if each["id"] == "links":
+                links |= {link["url"] for link in each["value"]}
+                [mapping] = [one["value"] for one in override["properties"] if one["id"] == "mappings"]
+                said = {name: shown["text"] for name, shown in mapping[0]["options"].items()}
+    uids = {json.loads(path.read_text())["uid"] for path in FOLDER.rglob("*.json")}
+    assert links == {"/d/runbook-${__value.raw}"}
+    for group in yaml.safe_load((ROOT / "docker/prometheus/rules/alerts.yml").read_text())["groups"]:
+        for rule in group["rules"]:
+            name = rule["alert"]
+            assert said.pop(name) == f"{name}: {rule['annotations']['summary']}"
+            assert f"runbook-{name}" in uids
+    assert not said, "alerts that there are no longer"
+
+
+# What no panel draws: told apart by looking at it once, and not watched.
+UNWATCHED = {
+    "process_virtual_memory_bytes",
+    "process_start_time_seconds",
+    "python_info",
+    "python_gc_objects_collected",
+    "python_gc_objects_uncollectable",
+}
+
+
+def test_whatever_the_service_tells_is_seen_somewhere() -> None:
+    """In a panel, or in a rule that one draws or that wakes somebody."""
+    asked = "".join(path.read_text() for path in (*BOARDS, *(ROOT / "docker/prometheus/rules").glob("*.yml")))
+    told = {family.name for family in Metrics().registry.collect()}
+    assert {name for name in told if not re.search(rf"\b{name}(_total|_bucket|_sum|_count)?\b", asked)} == UNWATCHED
+
+
 def test_a_runbook_is_a_dashboard_of_its_own() -> None:
     for path in (FOLDER / "runbooks").glob("*.json"):
         board = json.loads(path.read_text())
-        assert board["uid"] == f"runbook-{path.stem}"
+        assert board["uid"] == f"runbook-{board['title'].removeprefix('Runbook: ').replace(' ', '')}"
         [panel] = board["panels"]
         page = (ROOT / f"docs/runbooks/{path.stem}.md").read_text()
         assert panel["options"]["mode"] == "markdown"

@@ -15,6 +15,7 @@ import tiny_model
 from api import api
 from fastapi import APIRouter, FastAPI, Response
 from pictures import encode, noise
+from prometheus_client.exposition import generate_latest as plain
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 from queues import eventually
 from scripted import ScriptedBackend, pixels
@@ -26,6 +27,7 @@ from service.batcher import BatchLimits
 from service.catalog import Catalog
 from service.errors import JobsFull, Overloaded
 from service.health import Readiness
+from service.jobs.protocol import HookState
 from service.metrics import DECILES, Ending, Metrics
 from service.queue.memory import MemoryQueue
 from service.queue.protocol import Job
@@ -66,6 +68,18 @@ class TestWhatIsThereFromTheStart:
     @pytest.mark.parametrize("kind", ["Empty", "Unsupported", "Corrupt", "TooLarge"])
     def test_what_can_be_wrong_with_a_picture(self, kind: str) -> None:
         assert value(Metrics(), "clicv2_decode_failures_total", kind=kind) == 0
+
+    @pytest.mark.parametrize("state", get_args(HookState))
+    def test_what_comes_of_a_webhook(self, state: str) -> None:
+        assert value(Metrics(), "clicv2_webhook_attempts_total", outcome=state) == 0
+
+    def test_nothing_that_is_no_figure(self, manifest: Manifest) -> None:
+        """prometheus-client's `_created`: a second series for each counter, which Prometheus would keep."""
+        metrics = Metrics()
+        metrics.serves(manifest)
+        for text in (plain(metrics.registry).decode(), openmetrics(metrics.registry).decode()):
+            assert "clicv2_score_count" in text
+            assert "_created" not in text
 
     def test_our_faults_at_a_route(self) -> None:
         metrics = Metrics()
