@@ -39,6 +39,7 @@ COLOURS = {
     "yellow": "#d9a400",
     "orange": "#c46a00",
     "red": "#b8322a",
+    "dark-red": "#7a1712",
     "purple": "#7a4a8c",
 }
 GREY = "#55585f"
@@ -144,8 +145,13 @@ def _lines(axes: Axes, panel: Panel, found: Sequence[tuple[str, list[Curve]]], i
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _written(value, config["unit"])))
     axes.grid(alpha=0.25)
-    if values:
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=4, frameon=False, fontsize=7, borderpad=0)
+    # What is 0 all the time is in Grafana's legend, and here would be most of it.
+    drawn = dict(zip(values, axes.collections or axes.lines, strict=False))
+    shown = {name: drawn[name] for name, each in values.items() if np.nan_to_num(each).any()}
+    columns = 3 if panel["gridPos"]["w"] < COLUMNS / 2 else 5
+    axes.legend(
+        shown.values(), shown, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=columns, frameon=False, borderpad=0
+    )
 
 
 def _colour(panel: Panel, name: str, otherwise: str) -> str:
@@ -217,7 +223,7 @@ def _written(value: float, unit: str) -> str:
     if not math.isfinite(value):
         return "–"
     if unit == "percentunit":
-        return f"{100 * value:.4g} %"
+        return f"{100 * value:,.0f} %" if abs(value) >= 10 else f"{100 * value:.4g} %"
     if unit == "s" and 0 < abs(value) < 1:
         return f"{1000 * value:.3g} ms"
     if unit == "s" and value >= 60:
@@ -225,7 +231,8 @@ def _written(value: float, unit: str) -> str:
     if unit in ("bytes", "Bps"):
         power = min(4, int(math.log(abs(value), 1024))) if abs(value) >= 1 else 0
         return f"{value / 1024**power:.3g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}{'/s' if unit == 'Bps' else ''}"
-    return f"{value:.3g}{ {'s': ' s', 'reqps': '/s', 'cps': '/s', 'ops': '/s', 'watt': ' W'}.get(unit, '') }"
+    number = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{number}{ {'s': ' s', 'reqps': '/s', 'cps': '/s', 'ops': '/s', 'watt': ' W'}.get(unit, '') }"
 
 
 def from_a_stack_of_its_own(board: Mapping[str, Any]) -> Figure:

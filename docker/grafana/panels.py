@@ -30,7 +30,16 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 from grafana_foundation_sdk.models.text import TextMode
 
 GOOD, BAD, UNKNOWN = "green", "red", "–"
-STATUSES = {"2..": GOOD, "3..": "blue", "429": "orange", "4(?!29)..": "yellow", "5..": BAD}
+# No two of them match the same: of two Grafana takes the last.
+STATUSES = {
+    "2..": GOOD,
+    "3..": "blue",
+    "429": "orange",
+    "4(?!29)..": "yellow",
+    "500": "purple",
+    "504": "dark-red",
+    "5(?!00|04)..": BAD,
+}
 SEVERITIES = {"page": "red", "ticket": "orange"}
 # Chosen on the dashboard, so that it can be used in a Grafana that has others.
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")

@@ -5,9 +5,11 @@ the two erosions need hours: for those there are Prometheus' own tests of rules 
 """
 
 import shutil
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -157,3 +159,31 @@ def test_triton_fails(triton: TritonServer, redis: RedisServer, fault: str) -> N
         triton.start() if fault == "killed" else triton.resume()
         triton.supervise()
         stack.wait_for_end("TritonDown", "BreakerOpen", "NoWorkers")
+
+
+@long
+def test_triton_is_slow(triton: TritonServer, redis: RedisServer) -> None:
+    """Given up and taken up again: whoever looks now and then sees a closed breaker, or an open one by chance."""
+    with watched(triton.repository, redis, triton, backend_stall_s=1) as stack, callers(stack.gateway, 2, PICTURE):
+        enough = Event()
+
+        def slow_down() -> None:
+            while not enough.is_set():
+                triton.stop()
+                time.sleep(1.5)
+                triton.resume()
+                time.sleep(0.5)
+
+        with ThreadPoolExecutor(1) as slowing:
+            slowed = slowing.submit(slow_down)
+            try:
+                stack.wait_for("BreakerOpen", "AvailabilityBudgetBurn")
+                again = 'increase(clicv2_backend_events_total{event="opened"}[10m]) > 2.5'
+                stack.seen.wait_for(lambda: bool(stack.seen.query(again)), "it opened once or twice")
+                assert "BreakerOpen" in stack.firing()
+            finally:
+                enough.set()
+                slowed.result()
+                triton.supervise()
+        until_ready(stack.gateway)
+        assert "BreakerOpen" in stack.firing(), "for ten minutes, or who looks a minute later knows of nothing"

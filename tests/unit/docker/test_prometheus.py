@@ -129,6 +129,15 @@ def test_what_a_runbook_names_is_there() -> None:
             assert rule in recorded, (page.name, rule)
 
 
+def test_nobody_is_told_to_wait_for_what_is_down() -> None:
+    """`up` starts a service when what it depends on is healthy, and gives up when that is not."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    for down in ("triton", "redis"):
+        page = (RUNBOOKS / f"{down}-down.md").read_text()
+        for options, service in re.findall(r"docker compose up((?: -\S+)*) ([\w-]+)", page):
+            assert "--no-deps" in options or down not in services[service].get("depends_on", ()), service
+
+
 def _full() -> Metrics:
     """As after a request, a picture and a look at a backend."""
     metrics = Metrics()
