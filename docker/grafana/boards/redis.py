@@ -53,7 +53,7 @@ def build() -> Dashboard:
             ("redis_memory_max_bytes", "maxmemory"),
             ("redis_memory_used_rss_bytes", "of its process"),
         ),
-        lines("Keys", "By database.", "none", ("sum by (db) (redis_db_keys)", "{{db}}")),
+        lines("Keys", "By database.", "none", ("sum by (db) (redis_db_keys) > 0", "{{db}}")),
         lines(
             "Append-only file",
             "Rewritten when it has doubled.",
@@ -69,10 +69,11 @@ def build() -> Dashboard:
         lines("Commands", "A second.", "ops", (rate("redis_commands_processed_total"), "all")),
         lines(
             "Time of a command",
-            "In Redis itself; scripts are `evalsha`.",
+            "In Redis itself, of the five slowest; scripts are `evalsha`.",
             "s",
             (
-                f"{rate('redis_commands_duration_seconds_total', 'cmd')} / {rate('redis_commands_total', 'cmd')}",
+                f"topk(5, {rate('redis_commands_duration_seconds_total', 'cmd')}"
+                f" / {rate('redis_commands_total', 'cmd')})",
                 "{{cmd}}",
             ),
         ),
