@@ -42,8 +42,8 @@ bench: $(VENV)/.dev $(VENV)/.triton redis-server ## Measure the bare loop and th
 clean: ## Remove the environment and everything generated
 	rm -rf $(VENV) site .doctrees .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
-test-compose: $(VENV)/.dev ## Build the images, start the stack, break it, take it down (needs Docker)
-	$(BIN)/python -m pytest tests/compose/stack.py $(ARGS)
+test-compose: $(VENV)/.dev ## Build the images, follow the documents with them, break the stack (needs Docker)
+	$(BIN)/python -m pytest tests/compose/documented.py tests/compose/stack.py $(ARGS)
 
 chaos: $(VENV)/.dev $(VENV)/.triton $(VENV)/.prometheus redis-server ## Break things under load at the full size of docs/promises.md, and print what was measured
 	CHAOS=full CLICV2_MODEL_RUNS=10000 $(BIN)/python -m pytest --timeout 3600 tests/chaos tests/property/test_queue_model.py $(ARGS)

@@ -32,8 +32,10 @@ Every answer with such a document has a header such as `Link: </errors/overloade
 itself explains the type. In a batch each picture has its own `problem`, while the batch itself is answered with 200.
 """
 _STYLE = (
+    ":root{color-scheme:light dark;background:Canvas;color:CanvasText}"
     "body{max-width:46rem;margin:2rem auto;padding:0 1rem;font:1rem/1.5 system-ui,sans-serif}"
-    "pre{overflow:auto;padding:1rem;background:#8881}td,th{padding:.1rem 1rem .1rem 0;text-align:left}"
+    "pre{white-space:pre-wrap;overflow-wrap:anywhere;padding:1rem;background:#8881}"
+    "td,th{padding:.1rem 1rem .1rem 0;text-align:left}"
 )
 
 
@@ -103,7 +105,8 @@ def _html(kind: Problem) -> str:
     return _page(
         kind.title,
         f"<p><code>{kind.type}</code>, status {kind.status}<dl>{listed}</dl><pre>{escape(_shown(kind))}</pre>"
-        f'<p><a href="..{HELP}">All errors</a>',  # relative, as all on the page at /: right under any path
+        f'<p><a href="..{HELP}">All errors</a>',
+        root="..",
     )
 
 
@@ -114,10 +117,12 @@ def _html_index() -> str:
     return _page("Errors", f"{_paragraphs(_INTRODUCTION)}<table><tr><th>Type<th>Status<th>Title{rows}</table>")
 
 
-def _page(title: str, body: str) -> str:
+def _page(title: str, body: str, root: str = ".") -> str:
+    """With `root`, where the service's own is from here: right under any path, as all on the page at /."""
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{title}</title><style>{_STYLE}</style><h1>{title}</h1>{body}</html>\n"
+        f'<link rel="icon" href="{root}/static/icon.svg">'
+        f"<title>{title}</title><style>{_STYLE}</style><main><h1>{title}</h1>{body}</main></html>\n"
     )
 
 

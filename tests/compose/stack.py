@@ -8,7 +8,6 @@ in use, and its port is a free one.
 import json
 import os
 import re
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -18,8 +17,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pages import DOCS, ROOT, Reader, free_port
 
-ROOT = Path(__file__).parents[2]
 PICTURES = sorted((ROOT / "tests/data").glob("*.jpg"))
 MEGABYTE = 1_000_000
 WORKERS = 2
@@ -35,16 +34,15 @@ class Stack:
     """A running project of docker compose, and its gateway."""
 
     def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        self._environment = {
-            **os.environ,
-            "GATEWAY_PORT": str(port),
+        self.port = free_port()
+        self.settings = {
+            "GATEWAY_PORT": str(self.port),
             "TAG": "test",
             "COMPOSE_PROJECT_NAME": "clicv2-test",
             "COMPOSE_PROFILES": "monitoring",
         }
-        self.url = f"http://127.0.0.1:{port}"
+        self._environment = os.environ | self.settings
+        self.url = f"http://127.0.0.1:{self.port}"
         self.key = ""
 
     def make_key(self, scope: str) -> str:
@@ -277,3 +275,24 @@ def test_a_gateway_drains_on_sigterm(stack: Stack) -> None:
     assert set(answers) <= {200, 503, REFUSED}
     stack.up()
     assert stack.status(PICTURES[0]) == 200
+
+
+# In Kubernetes they are others; no cluster is to be had.
+RUNBOOKS = sorted(set((DOCS / "runbooks").glob("*.md")) - {DOCS / "runbooks/in-kubernetes.md"})
+
+
+@pytest.mark.parametrize("page", RUNBOOKS, ids=lambda page: page.stem)
+def test_a_runbooks_commands_are_those_of_the_stack(page: Path, stack: Stack, tmp_path: Path) -> None:
+    """As the page has them, also those that stop, mend and restart something. There is no GPU to be asked."""
+    stack.up()
+    replaced = {"nvidia-smi": "id", "the-one-before": stack.settings["TAG"]}
+    if stack.compose("exec", "--no-TTY", "prometheus", "sh", "-c", "command -v wget || true") == "":
+        replaced["wget -qO-"] = "curl -sS"  # where the image is none of Prometheus' own
+    for kind in ("refused", "answered"):
+        (tmp_path / "curl" / kind).mkdir(parents=True)
+    (tmp_path / "curl/answered/.curlrc").write_text("retry = 60\nretry-delay = 1\nretry-all-errors\n")
+    environment = stack.settings | {
+        "COMPOSE_FILE": str(ROOT / "docker-compose.yml"),
+        "DOCKER_CONFIG": os.environ.get("DOCKER_CONFIG", str(Path.home() / ".docker")),
+    }
+    Reader(tmp_path, replaced, "", {"8000": stack.port, "9090": 9090}, environment).follow(page, PATIENCE_S)

@@ -30,7 +30,7 @@ SHIPPED_MODEL = contract.open_version(SHIPPED / "clicv2").manifest
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with serving(SHIPPED) as running:
+    with serving(SHIPPED, deadline_s=60) as running:  # this machine may be busy
         yield running
 
 
@@ -51,7 +51,7 @@ def test_a_chosen_picture_is_scored_and_its_map_lies_upon_it(browser: Browser, s
         assert says_what_the_service_says(page, server, SAMPLES / "street.webp")
         assert "street.webp" in page.locator("figcaption").inner_text()
         picture, overlay = (page.locator(name).bounding_box() for name in (".picture", ".map"))
-        assert picture == overlay
+        assert picture == pytest.approx(overlay, abs=0.5)
         assert "More complex than" in page.locator("#said").inner_text()  # what is read aloud
 
 
@@ -239,7 +239,7 @@ def test_by_keyboard_alone(browser: Browser, server: Server) -> None:
             )
             assert shown != "none", f"nobody sees that {name} has the focus"
         assert [" ".join(name.split()) for name in reached] == [
-            "Choose a picture or drop it here, or paste it",
+            "Choose a picture or drop it here, or paste it JPEG, PNG or WebP",
             "A sunset over water",
             "A few shapes",
             "A street",

@@ -67,6 +67,15 @@ def blocks(text: str) -> list[Block]:
     return found
 
 
+def lines_of(text: str, section: str) -> tuple[int, int]:
+    """The first line of the section of the second level with that title, and that of the next; of all, without one."""
+    titles = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.startswith("## ")]
+    if not section:
+        return 1, text.count("\n") + 2
+    begin = next(number for number, line in titles if line == f"## {section}")
+    return begin, next((number for number, _ in titles if number > begin), text.count("\n") + 2)
+
+
 def calls(text: str, program: str) -> list[list[str]]:
     """The words behind a program's name wherever shell text calls it, up to a pipe, a redirection or a comment."""
     found = re.findall(
@@ -88,13 +97,23 @@ class Reader:
         folder: empty or not; what is needed of the project is linked into it.
         replaced: of the page's text, what must be another here, and by what; ports are replaced by themselves.
         prelude: shell functions in place of programs that are not there, or that would change this machine.
+        ports: by the page's, those that are settled; each other becomes a free one.
+        environment: of the shell, beside this one's own.
     """
 
-    def __init__(self, folder: Path, replaced: Mapping[str, str], prelude: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        replaced: Mapping[str, str],
+        prelude: str,
+        ports: Mapping[str, int] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._folder = folder
         self._replaced = replaced
         self._prelude = prelude
-        self._ports: dict[str, int] = {}
+        self._ports = dict(ports or {})
+        self._environment = environment or {}
 
     def port(self, named: str) -> int:
         """A free one in place of the page's."""
@@ -102,9 +121,15 @@ class Reader:
             self._ports[named] = free_port()
         return self._ports[named]
 
-    def follow(self, page: Path, within_s: float) -> None:
-        """Run what the page tells its reader to run. Raises AssertionError with the block that failed."""
-        found = blocks(page.read_text())
+    def follow(self, page: Path, within_s: float, section: str = "") -> None:
+        """Run what the page, or its section of that title, tells its reader to run.
+
+        Raises AssertionError with the block that failed, or if there is none to run.
+        """
+        text = page.read_text()
+        begin, end = lines_of(text, section)
+        found = [block for block in blocks(text) if begin <= block.line < end]
+        assert any(block.runs for block in found), f"nothing to run in {page}"
         script = [self._prelude, "set -euo pipefail"]
         for block in found:
             text = self._here(block.text)
@@ -144,6 +169,7 @@ class Reader:
             "CLICV2_THREADS": "1",
             "CLICV2_DEADLINE_S": "60",
             "OMP_NUM_THREADS": "1",
+            **self._environment,
         }
         with subprocess.Popen(
             ["bash", "page.sh"], cwd=self._folder, env=environment, start_new_session=True

@@ -26,6 +26,7 @@ PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 NOT_FOLLOWED = {"training.md"}
 FOLLOWED = {"quickstart.md", "concepts/heatmap.md", "production.md"}
 SIZES = {"phone": (375, 812), "desktop": (1280, 900)}
+STACK_STARTS = re.compile(r"^(\w+=\S+ )?docker compose .*\bup --build\b", re.MULTILINE)
 # One of each kind: prose with a picture, commands, the API, the SDK, tables, a copied file.
 LOOKED_AT = ("concepts/learning", "how-to/http", "api", "sdk", "promises", "files/service/settings.py")
 
@@ -176,6 +177,20 @@ def test_every_page_with_commands_is_followed() -> None:
     """By tests/e2e/test_docs_commands.py, which has the how-to pages all; here, so that no other is forgotten."""
     shown = {page for page in PAGES if any(block.language == SHELL for block in blocks((DOCS / page).read_text()))}
     assert {page for page in shown if not page.startswith(("how-to/", "runbooks/"))} == FOLLOWED | NOT_FOLLOWED
+
+
+@pytest.mark.parametrize("page", [*(f"docs/{page}" for page in PAGES), "docker/README.md"])
+def test_a_port_is_free_when_it_is_wanted_again(page: str) -> None:
+    """Whoever follows a page is told to end what has it; the test that follows pages has ports to spare."""
+    text = (ROOT / page).read_text()
+    lines = text.splitlines()
+    taken: dict[str, int] = {}
+    for block in blocks(text):
+        port = block.asked.get("stays") or ("8000" if STACK_STARTS.search(block.text) else "")
+        if port and block.runs:
+            between = "\n".join(lines[taken.get(port, block.line) : block.line])
+            assert not between or re.search("Ctrl-C|docker compose down", between), f"{page}, line {block.line}"
+            taken[port] = block.line
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -29,12 +29,13 @@ class Panel {
     const opacity = this.part(".heatmap input");
     opacity.id = `opacity-${letter}`;
     this.part(".heatmap label").htmlFor = opacity.id;
+    this.part(".remove").setAttribute("aria-label", `Remove picture ${letter}`);
     opacity.addEventListener("input", () => setOpacity(opacity.value));
     find(".again", this.root).addEventListener("click", () => this.askAgain());
     find(".remove", this.root).addEventListener("click", () => removePanel(this));
     this.root.tabIndex = -1;
     this.file = null;
-    this.url = null; // where the file came from, if the reader has none of his own
+    this.origin = {}; // of the file, if the reader has none of his own: {url} where it is, or {pasted}
     this.answer = null;
     this.asking = null;
   }
@@ -43,10 +44,10 @@ class Panel {
     return find(selector, this.root);
   }
 
-  show(file, url = null) {
+  show(file, origin = {}) {
     taken += 1;
     this.file = file;
-    this.url = url;
+    this.origin = origin;
     this.root.classList.remove("empty");
     this.part(".choose").textContent = "Choose another";
     const picture = this.part(".picture");
@@ -62,6 +63,13 @@ class Panel {
     this.part("figcaption").textContent = file.name;
     this.part("figure").hidden = false;
     this.ask();
+    this.comeIntoView();
+  }
+
+  // A sample is chosen, and a picture pasted, wherever the reader is on the page.
+  comeIntoView() {
+    const { top } = this.root.getBoundingClientRect();
+    if (top < 0 || top > innerHeight / 2) this.root.scrollIntoView();
   }
 
   async ask() {
@@ -71,11 +79,14 @@ class Panel {
     this.answer = null;
     find("#told").hidden = true;
     for (const part of [".result", ".problem", ".map", ".heatmap"]) this.part(part).hidden = true;
+    this.root.classList.remove("failed", "mapped");
+    this.showSent(1);
     this.part(".working").hidden = false;
+    say(""); // or the same answer again would be no news to who listens
     this.root.setAttribute("aria-busy", "true");
     refresh();
     try {
-      const answer = await score(this.file, asking.signal);
+      const answer = await score(this.file, asking.signal, (part) => this.asking === asking && this.showSent(part));
       if (this.asking !== asking) return; // another picture has taken this one's place
       this.answer = answer;
       this.showAnswer();
@@ -87,6 +98,10 @@ class Panel {
     this.root.removeAttribute("aria-busy");
     refresh();
     if (this.answer) say([this.inWords(), verdict()].filter(Boolean).join(" "));
+  }
+
+  showSent(part) {
+    this.part(".doing").textContent = part < 1 ? `Sending it: ${Math.floor(100 * part)} %` : "Looking at it";
   }
 
   // The button that had the focus goes away: keep the keyboard where it was.
@@ -104,13 +119,13 @@ class Panel {
     const map = this.part(".map");
     map.src = `data:${heatmap.media_type};base64,${heatmap.data}`;
     map.hidden = false;
+    this.root.classList.add("mapped");
     this.part(".heatmap").hidden = false;
     this.part(".picture").alt = this.file.name;
     map.alt = "Heatmap: the brighter, the more complex";
     this.part(".score strong").textContent = score.toFixed(2);
     this.part(".bar div").style.setProperty("--at", `${100 * score}%`);
-    this.part(".percentile").textContent =
-      `More complex than ${percentile.toFixed(0)} % of the pictures that the model was compared with.`;
+    this.part(".percentile").textContent = `More complex than ${percentile.toFixed(0)} % of the model's reference pictures.`;
     const facts = {
       "Size": `${image.width} × ${image.height}, ${image.format}`,
       "Score": score.toFixed(6),
@@ -128,6 +143,7 @@ class Panel {
     this.part(".problem .detail").textContent = detail;
     this.part(".again").hidden = !again;
     this.part(".problem").hidden = false;
+    this.root.classList.add("failed");
     if (key) askForKey();
     else if (document.activeElement === this.root) this.part(".again").focus();
   }
@@ -159,14 +175,14 @@ function removePanel(panel) {
 // Where a picture goes that was given to no panel in particular.
 const nextPanel = () => panels.find((panel) => !panel.file) ?? panels.at(-1);
 
-function take(files, panel = nextPanel()) {
+function take(files, panel = nextPanel(), origin = {}) {
   const pictures = [...files].filter((file) => file.type.startsWith("image/") || !file.type);
   if (!pictures.length) {
     tell(files.length === 1 ? "That is no picture." : "None of these is a picture.");
     return;
   }
-  panel.show(pictures[0]);
-  if (pictures.length > 1) (panels.find((each) => each !== panel) ?? addPanel()).show(pictures[1]);
+  panel.show(pictures[0], origin);
+  if (pictures.length > 1) (panels.find((each) => each !== panel) ?? addPanel()).show(pictures[1], origin);
   if (pictures.length > 2) tell(`These are the first two of ${pictures.length} pictures: more do not fit.`);
 }
 
@@ -177,7 +193,7 @@ async function takeSample(button, panel) {
     const answer = await fetch(url);
     if (!answer.ok) throw new Error(String(answer.status));
     const file = new File([await answer.blob()], button.dataset.sample, { type: "image/webp" });
-    if (turn === taken) (panel ?? nextPanel()).show(file, url); // else something else was wanted meanwhile
+    if (turn === taken) (panel ?? nextPanel()).show(file, { url }); // else something else was wanted meanwhile
   } catch {
     if (turn === taken) tell("The sample cannot be loaded: the service cannot be reached.");
   }
@@ -189,7 +205,8 @@ function refresh() {
   const shown = panels.filter((panel) => panel.file);
   find("#same").hidden = !shown.length;
   find("#own-key").hidden = !hasKey();
-  const pictures = shown.map(({ file, url }) => ({ name: file.name, url }));
+  find("#unsaved").hidden = !shown.some(({ origin }) => origin.pasted);
+  const pictures = shown.map(({ file, origin }) => ({ name: file.name, url: origin.url }));
   find("#curl").textContent = shown.length ? commands(pictures, document.baseURI, hasKey()) : "";
   find("#verdict").textContent = verdict();
   find("#verdict").hidden = !verdict();
@@ -210,6 +227,7 @@ function setOpacity(percent) {
   document.documentElement.style.setProperty("--opacity", percent / 100);
   for (const panel of panels) {
     panel.part(".heatmap input").value = percent;
+    panel.part(".heatmap input").setAttribute("aria-valuetext", `${percent} %`);
     panel.part(".heatmap .percent").textContent = `${percent} %`;
   }
 }
@@ -262,8 +280,9 @@ find("#copy").addEventListener("click", async () => {
 });
 
 document.addEventListener("paste", (event) => {
-  if (event.target instanceof HTMLInputElement && event.target.type !== "file") return;
-  if (event.clipboardData.files.length) take(event.clipboardData.files);
+  const { files } = event.clipboardData;
+  if (files.length) take(files, nextPanel(), { pasted: true });
+  else if (event.target !== find("#key")) tell("What was pasted is no picture.");
 });
 
 // Dropped anywhere, else the browser would leave the page for the picture.

@@ -1,7 +1,7 @@
 """In place of docker, whose engine few test machines have: are the files, the services and the options there?
 
-`docker compose run --rm SERVICE ...` does what the container would: its entrypoint runs here. What the containers do is
-tested by `make test-compose`.
+`docker compose run --rm SERVICE ...` does what the container would: its entrypoint runs here. Really run they are by
+tests/compose/documented.py.
 """
 
 import subprocess
