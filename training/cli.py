@@ -38,7 +38,8 @@ Ratings = Annotated[
 LayerNames = Annotated[
     str,
     typer.Option(
-        "--layers", help="Layers that the readout sees, by comma: code_length, pyramid, or a block's number from 0."
+        "--layers",
+        help="Layers that the readout sees, by comma: code_length, coding_rate, pyramid, or a block's number from 0.",
     ),
 ]
 KindName = Annotated[

@@ -31,7 +31,17 @@ from training.data.ratings import Floats, Ratings, file_sha256, load_ratings, st
 from training.kernel import Kernel, similarity_to, size
 from training.methods.protocol import Method
 from training.metrics import Agreement, Scale, agreement, to_unit
-from training.models.readout import CODE_LENGTH, PYRAMID, TERMS, Calibration, Kind, Layers, Readout, select_layers
+from training.models.readout import (
+    CODE_LENGTH,
+    CODING_RATE,
+    PYRAMID,
+    TERMS,
+    Calibration,
+    Kind,
+    Layers,
+    Readout,
+    select_layers,
+)
 from training.models.similarity import Similarity
 from training.progress import show_progress
 from training.ridge import Samples, cross_validated, deviation_within, regress
@@ -148,8 +158,8 @@ def fit_run(
 
 
 def default_layers(method: Method) -> Layers:
-    """The code lengths, the stem's pyramid and the encoder's last block."""
-    return (CODE_LENGTH, PYRAMID, method.encoder.depth - 1)
+    """The code lengths and their coding rates, the stem's pyramid and the encoder's last block."""
+    return (CODE_LENGTH, CODING_RATE, PYRAMID, method.encoder.depth - 1)
 
 
 def finetunings(run: Path) -> list[dict[str, object]]:

@@ -131,8 +131,9 @@ class TorchScorer:
                     heatmap=contract.local_score(logits.numpy()) if heatmap else None,
                     embedding=vectors.numpy() if embedding else None,
                 )
-            features = self._method.encoder(images.permute(0, 3, 1, 2).float() / 255.0)
-            cells = self._method.label_free(features)  # [N, L]
+            colours = images.permute(0, 3, 1, 2).float() / 255.0
+            features = self._method.encoder(colours)
+            cells = self._method.label_free(colours, features)  # [N, L]
             return Scores(
                 entropy=cells.mean(dim=1).double().numpy(),
                 heatmap=cells.unflatten(1, features.grid).float().numpy() if heatmap else None,

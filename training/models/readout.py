@@ -14,8 +14,8 @@ A readout may also say something of the picture as a whole (see `training.models
 say little, and a map of them is pale: how the cells of a picture differ is left to those of a readout without it, and
 the cells' mean is moved to the score.
 
-Beside what the encoder learned, it may look at what a transform coder would spend on each patch, a
-classical measure that needs no labels either and is computed in the graph.
+Beside what the encoder learned, it may look at what a transform coder would spend on each patch, and at how much
+that differs from patch to patch: classical measures that need no labels either and are computed in the graph.
 """
 
 from collections.abc import Sequence
@@ -29,14 +29,16 @@ from torch import Tensor, nn
 from training.models.backbone import PATCH, Backbone, Features
 from training.models.similarity import Similarity
 from training.transforms.code_length import code_lengths
+from training.transforms.coding_rate import coding_rates
 
 PYRAMID = "pyramid"
 CODE_LENGTH = "code_length"
+CODING_RATE = "coding_rate"
 # Standardised features end here: what no rated picture shows (pure noise has code lengths of 25
 # deviations) must not carry a square with it to any score at all.
 CLIP = 4.0
-# Names of what a readout may look at: the stem's pyramid, the code lengths of the pixels, or a
-# transformer block by its number from 0.
+# Names of what a readout may look at: the stem's pyramid, the code lengths of the pixels, how much those
+# differ (coding rates), or a transformer block by its number from 0.
 Layers = tuple[str | int, ...]
 Kind = Literal["linear", "quadratic", "variety"]
 # Weights of each feature: its own, and that of its square or its variety.
@@ -57,10 +59,13 @@ def _layer(images: Tensor, features: Features, layer: str | int) -> Tensor:
         return features.pyramid
     if layer == CODE_LENGTH:
         return code_lengths(images, PATCH)
+    if layer == CODING_RATE:
+        return coding_rates(code_lengths(images, PATCH), features.grid)
     if isinstance(layer, int) and 0 <= layer < len(features.blocks):
         return features.blocks[layer]
     raise ValueError(
-        f"no layer {layer!r}: there are {CODE_LENGTH!r}, {PYRAMID!r} and the blocks 0 to {len(features.blocks) - 1}"
+        f"no layer {layer!r}: there are {CODE_LENGTH!r}, {CODING_RATE!r}, {PYRAMID!r} and the blocks 0 to "
+        f"{len(features.blocks) - 1}"
     )
 
 
@@ -180,5 +185,5 @@ class ComplexityModel(nn.Module):
         features = self.encoder(images)
         cells = self.calibration.slope * self.readout(images, features) + self.calibration.intercept  # [N, L]
         score = torch.sigmoid(cells.mean(dim=1))
-        entropy = self.label_free(features).mean(dim=1)
+        entropy = self.label_free(images, features).mean(dim=1)
         return score, entropy, cells.unflatten(1, features.grid), features.last.mean(dim=1)

@@ -1,0 +1,83 @@
+"""Coding rates, against their definition by determinants and on patches of which one knows them."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from training.transforms.code_length import FEATURES
+from training.transforms.coding_rate import DISTORTION, NAMES, coding_rates, local_rates, picture_rates
+
+
+def slow_rate(vectors: np.ndarray) -> float:
+    """[M, F], by the definition, in double precision."""
+    apart = vectors - vectors.mean(axis=0)
+    _, log_determinant = np.linalg.slogdet(np.eye(vectors.shape[1]) + apart.T @ apart / (len(vectors) * DISTORTION))
+    return 0.5 * float(log_determinant) / vectors.shape[1]
+
+
+def code_lengths(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """As they are: between 0 and 8 bits, and strongly correlated."""
+    return rng.random((*shape, 1)) * 5.0 + rng.random((*shape, len(FEATURES))) * rng.random(len(FEATURES)) * 3.0
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 64, 484])
+def test_a_picture_against_the_definition(count: int) -> None:
+    pictures = code_lengths(np.random.default_rng(count), 3, count)
+    pictures[1] = pictures[1, :1]  # all patches alike
+    found = picture_rates(torch.from_numpy(pictures).float()).numpy()
+    expected = [[slow_rate(patches[:, 9 * scale : 9 * scale + 9]) for scale in range(4)] for patches in pictures]
+    assert found == pytest.approx(np.array(expected), abs=1e-4)
+    assert found[1] == pytest.approx(0.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (2, 2), (3, 5), (8, 4)])
+def test_windows_against_loops(grid: tuple[int, int]) -> None:
+    rows, columns = grid
+    lengths = code_lengths(np.random.default_rng(rows), 2, rows * columns).astype(np.float32)
+    found = local_rates(torch.from_numpy(lengths), grid).view(2, rows, columns, 5).numpy()
+    plane = lengths.reshape(2, rows, columns, -1)
+    for n, row, column in itertools.product(range(2), range(rows), range(columns)):
+        around = np.stack(
+            [
+                plane[n, min(max(row + i, 0), rows - 1), min(max(column + j, 0), columns - 1)]
+                for i, j in itertools.product((-1, 0, 1), repeat=2)
+            ]
+        )
+        expected = [slow_rate(around[:, 9 * scale : 9 * scale + 9]) for scale in range(4)] + [slow_rate(around)]
+        assert found[n, row, column] == pytest.approx(expected, abs=1e-4)
+
+
+def test_they_are_local_ones_their_deviations_and_the_whole() -> None:
+    lengths = torch.from_numpy(code_lengths(np.random.default_rng(0), 2, 24)).float()
+    found = coding_rates(lengths, (4, 6))
+    assert found.shape == (2, 24, len(NAMES)) == (2, 24, 14)
+    local = local_rates(lengths, (4, 6))
+    assert torch.equal(found[:, :, :5], local)
+    deviation = torch.from_numpy(local.numpy().std(axis=1))
+    assert torch.allclose(found[:, :, 5:10], deviation[:, None].expand(-1, 24, -1), atol=1e-5)
+    assert torch.equal(found[:, :, 10:], picture_rates(lengths)[:, None].expand(-1, 24, -1))
+
+
+def test_further_apart_costs_more_by_the_logarithm() -> None:
+    spread = torch.randn(1, 4096, 36, generator=torch.Generator().manual_seed(0)) * 10.0
+    further = picture_rates(2.0 * spread) - picture_rates(spread)
+    assert further.numpy() == pytest.approx(np.full((1, 4), math.log(2.0)), abs=1e-3)
+
+
+def test_the_order_of_the_patches_matters_in_windows_and_not_in_the_whole() -> None:
+    """Two kinds of patches, in two halves or in a chequered pattern."""
+    rows = torch.arange(8)
+    kinds = torch.randn(2, 36, generator=torch.Generator().manual_seed(0))
+    halves = kinds[(rows >= 4).long()[:, None].expand(8, 8)].view(1, 64, 36)
+    chequered = kinds[(rows[:, None] + rows) % 2].view(1, 64, 36)
+    near = [local_rates(lengths, (8, 8)).mean().item() for lengths in (halves, chequered)]
+    assert near[1] > 2 * near[0]
+    assert torch.allclose(picture_rates(halves), picture_rates(chequered), atol=1e-5)
+
+
+def test_a_flat_picture_has_none() -> None:
+    lengths = torch.zeros(1, 16, 36)
+    assert coding_rates(lengths, (4, 4)).abs().max() == 0.0
