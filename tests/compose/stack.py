@@ -8,7 +8,6 @@ in use, and its port is a free one.
 import json
 import os
 import re
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from ports import free_port
 
 ROOT = Path(__file__).parents[2]
 PICTURES = sorted((ROOT / "tests/data").glob("*.jpg"))
@@ -35,8 +35,7 @@ class Stack:
     """A running project of docker compose, and its gateway."""
 
     def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+        port = free_port()
         self._environment = {
             **os.environ,
             "GATEWAY_PORT": str(port),

@@ -15,6 +15,7 @@ from tempfile import TemporaryFile
 from typing import IO
 
 import httpx
+from ports import free_port
 
 HOST = "127.0.0.1"
 COMMAND = (sys.executable, "-m", "service.cli")
@@ -83,8 +84,7 @@ class Server:
 @contextmanager
 def serving(repository: Path, command: str = "serve", **settings: object) -> Iterator[Server]:
     """Start `clicv2 COMMAND` and stop it at the end; `settings` are environment variables without their prefix."""
-    with socket.create_server((HOST, 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("CLICV2_")}
     environment |= {"HOST": HOST, "PORT": str(port), "CLICV2_MODEL_REPOSITORY": str(repository)}
     environment |= {f"CLICV2_{name.upper()}": str(value) for name, value in settings.items()}
