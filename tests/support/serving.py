@@ -78,7 +78,7 @@ class Server:
         return self.process.wait(30)
 
     def connect(self) -> socket.socket:
-        return socket.create_connection((HOST, self.port), timeout=10)
+        return socket.create_connection((HOST, self.port), timeout=60)
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def serving(repository: Path, command: str = "serve", **settings: object) -> Ite
         # Not a pipe: nobody would empty it, and the process would stop when it is full.
         TemporaryFile("w+") as log,
         subprocess.Popen([*COMMAND, command], env=environment, stderr=log) as process,
-        httpx.Client(base_url=f"http://{HOST}:{port}", timeout=30) as client,
+        httpx.Client(base_url=f"http://{HOST}:{port}", timeout=90) as client,
     ):
         server = Server(port, process, client, log)
         try:
