@@ -1,18 +1,18 @@
 """The service in processes of its own, under load, and the CPU time that it took."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import uvloop
+from ports import free_port
 from redis_server import redis_server
 from triton_server import triton_server
 
@@ -90,8 +90,7 @@ STACKS = {
 @contextmanager
 def _process(command: str, **settings: str) -> Iterator[tuple[int, int]]:
     """`clicv2 COMMAND` on a free port: the port and the process id."""
-    with closing(socket.create_server((HOST, 0))) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "service.cli", command],
         env={**os.environ, **settings, "HOST": HOST, "PORT": str(port)},

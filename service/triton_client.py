@@ -90,6 +90,7 @@ class Config:
         fingerprint: of the preprocessing that the model expects; "" when it does not say.
         inputs, outputs: by name.
         versions: those that its policy names; empty when it is the newest.
+        backend: which of Triton's runs it.
         text: the whole as JSON, as `load` takes it.
     """
 
@@ -98,6 +99,7 @@ class Config:
     inputs: Mapping[str, Tensor]
     outputs: Mapping[str, Tensor]
     versions: tuple[int, ...]
+    backend: str
     text: str
 
 
@@ -256,6 +258,7 @@ def _config(config: "model_config_pb2.ModelConfig") -> Config:
         inputs={tensor.name: _tensor(tensor.data_type, tensor.dims) for tensor in config.input},
         outputs={tensor.name: _tensor(tensor.data_type, tensor.dims) for tensor in config.output},
         versions=tuple(config.version_policy.specific.versions),
+        backend=config.backend,
         text=json_format.MessageToJson(config, preserving_proto_field_name=True),
     )
 

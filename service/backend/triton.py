@@ -19,6 +19,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -41,6 +42,11 @@ log = logging.getLogger(__name__)
 # Of a probe. A dead stub is reported after 1 to 2 s, and must be, so that it can be told from a slow model.
 LIVE_S = 0.5
 PROBE_S = 3.0
+# How long calls of a model with a stub still wait once Triton is taken to be silent. Triton reports a dead stub to one
+# request after the other, 1 s each, so it is they who hear of it first, and a probe comes after all of them.
+WITNESS_S = 1.2
+# How long a probe then still waits: another process may have started the stub again, and that one answers at once.
+CERTAIN_S = 0.2
 # Waits before a request that met a full queue is sent again, each halved or not by chance.
 FULL_QUEUE_WAITS_S = (0.02, 0.05, 0.1)
 
@@ -120,6 +126,10 @@ class TritonBackend:
         self._breaker = Breaker(limits or BreakerLimits(), f"Triton at {url} has not been asked yet")
         self._progress = Progress()
         self._watch: asyncio.TimerHandle | None = None
+        self._has_stub = False
+        self._witnesses: TritonClient | None = None  # given up, but its calls still wait
+        self._dismissed = asyncio.Event()  # they need not
+        self._stub_died = asyncio.Event()  # as a call was told since the last probe
         self._probing = asyncio.Lock()
         self._vetting = asyncio.Lock()
         self._dropped: set[asyncio.Task[None]] = set()
@@ -166,6 +176,8 @@ class TritonBackend:
         try:
             predictions = await self._ask_patiently(client, images)
         except TritonError as error:
+            if error.kind is Kind.STUB_DEAD and client in (self._client, self._witnesses):
+                self._stub_died.set()
             if client is not self._client:  # its connection was given up meanwhile; that says nothing of the new one
                 raise BackendDown(str(error)) from None
             raise self._judge(error) from None
@@ -179,6 +191,7 @@ class TritonBackend:
 
     async def close(self) -> None:
         self._closed = True
+        self._dismiss_witnesses()
         if self._memory is not None:
             memory, self._memory = self._memory, None
             await memory.close()
@@ -226,7 +239,8 @@ class TritonBackend:
         if left_s > 0:
             self._watch = asyncio.get_running_loop().call_later(left_s, self._look)
         else:
-            self._open(f"Triton at {self._url} has answered nothing for {self._stall_s:g} s")
+            why = f"Triton at {self._url} has answered nothing for {self._stall_s:g} s"
+            self._open(why, witness_s=WITNESS_S if self._has_stub else 0.0)
 
     async def _ask(
         self, client: TritonClient, images: Pixels, timeout_s: float, memory: SharedMemory | None = None
@@ -256,6 +270,7 @@ class TritonBackend:
                     f"`clicv2 models load`, or start gateways and workers anew if this one is meant"
                 )
         _check_tensors(config, manifest)
+        self._has_stub = config.backend == "python"
         self._max_batch_size = config.max_batch_size
         self._vetted[version] = manifest
 
@@ -287,22 +302,29 @@ class TritonBackend:
             case _:
                 return ""
 
-    def _open(self, why: str, *, fatal: bool = True) -> None:
+    def _open(self, why: str, *, fatal: bool = True, witness_s: float = 0.0) -> None:
         was_closed = self._breaker.closed
         self._breaker.failed(why, self._clock(), fatal=fatal)
         if was_closed and not self._breaker.closed and not self._closed:
             log.error("Triton is given up: %s", why)
         if not self._breaker.closed:
-            self._hang_up()
+            self._hang_up(witness_s)
 
-    def _hang_up(self) -> None:
-        """End the calls that wait; a probe takes a new connection, for the old one may be a black hole."""
+    def _hang_up(self, witness_s: float) -> None:
+        """End the calls that wait, or let them wait for so long; a probe has a new connection, in case it is a hole."""
         if self._client is not None:
             client, self._client = self._client, None
             if self._memory is not None:
                 self._memory.drop()
                 self._memory = None
-            self._later(client.close())
+            self._dismiss_witnesses()  # earlier ones
+            self._dismissed = asyncio.Event()
+            self._witnesses = client if witness_s else None
+            self._later(_close(client, self._dismissed, witness_s))
+
+    def _dismiss_witnesses(self) -> None:
+        self._dismissed.set()
+        self._witnesses = None
 
     def _later(self, closing: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(closing)
@@ -315,28 +337,37 @@ class TritonBackend:
         memory: SharedMemory | None = None
         kept = False
         try:
-            memory = await self._prove(client)
+            memory = await self._prove_or_revive(client)
             kept = not self._closed
             if self._closed:
                 self._breaker.disproved("the backend is closed", self._clock())
         except (TritonError, ContractError, BadOutput) as error:
             kind = error.kind if isinstance(error, TritonError) else None
             why = f"{error}{self._advice(kind) if kind else ''}"
-            if kind is Kind.STUB_DEAD:
-                why = await self._revive(client, why)
             if why != self._breaker.why:
                 log.warning("Triton at %s is not ready: %s", self._url, why)
             self._breaker.disproved(why, self._clock())
         finally:
+            self._stub_died.clear()
             if not kept:
                 if memory is not None:
                     memory.drop()
                 await client.close()
         if kept:
+            self._dismiss_witnesses()
             self._client, self._memory = client, memory
             self._breaker.proved()
             way = "shared memory" if memory else "the wire"
             log.info("Triton at %s is ready with version %d, by %s", self._url, self._manifest.version, way)
+
+    async def _prove_or_revive(self, client: TritonClient) -> SharedMemory | None:
+        try:
+            return await self._prove(client)
+        except TritonError as error:
+            if error.kind is not Kind.STUB_DEAD:
+                raise
+        await self._revive(client)
+        return await self._prove(client)
 
     async def _prove(self, client: TritonClient) -> SharedMemory | None:
         """A look at config and manifest, then a picture: Triton's own `ready` says 200 for a model that is dead.
@@ -346,12 +377,26 @@ class TritonBackend:
         await client.live(LIVE_S)
         self._vetted.clear()  # what was believed of the versions before may no longer be so
         self.counts.probes += 1
-        predictions = await self._ask(client, self._picture, PROBE_S)
+        predictions = await self._ask_unless_dead(client)
         manifest = self._vetted[predictions.version]
         predictions.check_shapes(1, manifest)
         predictions.at(0)
         self._manifest = manifest
         return await self._prove_memory(client, predictions) if self._sharing != "off" else None
+
+    async def _ask_unless_dead(self, client: TritonClient) -> Predictions:
+        """Ask for the picture of our own, but not for long once a call that waited was told that nobody answers."""
+        asking = asyncio.create_task(self._ask(client, self._picture, PROBE_S))
+        dying = asyncio.create_task(self._stub_died.wait())
+        try:
+            if dying in (await asyncio.wait({asking, dying}, return_when=asyncio.FIRST_COMPLETED))[0]:
+                await asyncio.wait({asking}, timeout=CERTAIN_S)
+            if asking.done():
+                return asking.result()
+            raise TritonError(Kind.STUB_DEAD, "as a call that waited was told, the model's process is gone")
+        finally:
+            asking.cancel()
+            dying.cancel()
 
     async def _prove_memory(self, client: TritonClient, expected: Predictions) -> SharedMemory | None:
         """Shared memory that Triton has been seen to read. Nothing that is wrong with it is wrong with Triton."""
@@ -383,15 +428,25 @@ class TritonBackend:
             log.log(level, "pictures go to Triton at %s by the wire, not through shared memory: %s", self._url, why)
         self._why_wire = why
 
-    async def _revive(self, client: TritonClient, why: str) -> str:
-        """Unload and load the model; Triton starts no new process for it by itself. Returns what to say of it."""
+    async def _revive(self, client: TritonClient) -> None:
+        """Unload and load the model; Triton starts no new process for it by itself."""
+        log.warning("the process behind Triton's model %s is dead; the model is loaded again", self._model.name)
         try:
             await Registry(client).reload(self._model.name)
         except TritonError as error:
-            return f"{why}; it could not be started again: {error}{self._advice(error.kind)}"
+            why = f"the model's process is dead, and could not be started again: {error}"
+            raise TritonError(error.kind, why) from None
         self.counts.reloads += 1
-        log.warning("the process behind Triton's model %s was dead and has been started again", self._model.name)
-        return f"{why}; it has been started again"
+        self._dismiss_witnesses()
+        self._stub_died.clear()
+
+
+async def _close(client: TritonClient, dismissed: asyncio.Event, witness_s: float) -> None:
+    """Hang up, once its calls are dismissed or have waited for so long."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(witness_s):
+            await dismissed.wait()
+    await client.close()
 
 
 def _predictions(reply: Reply) -> Predictions:

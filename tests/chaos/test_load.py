@@ -1,6 +1,7 @@
 """Promises 10, 11 and 12 over Redis: more callers than can be served, callers in a hurry, and callers who leave."""
 
 import asyncio
+import json
 import time
 from pathlib import Path
 
@@ -77,7 +78,7 @@ async def test_no_job_reaches_the_backend_too_late(
     """Promise 11: twice as many as can be served in time, and a queue that takes them all."""
     deadline_s = 1.5
     with fleet(repository, redis, max_in_flight=1000, deadline_s=deadline_s) as processes:
-        gateway, worker = processes.gateway(), processes.worker()
+        gateway, worker = processes.gateway(access_log="true", log_format="json"), processes.worker()
         async with caller_of(gateway) as client:
             await until_ready(client)
             rate = await closed_loop_rate(client)
@@ -85,6 +86,8 @@ async def test_no_job_reaches_the_backend_too_late(
             replies = await arriving(client, 2 * rate, SIZES.load_s)
             met = judge(replies, scores, within_s=deadline_s, allowed=frozenset({504}))
             computed = worker.metric("clicv2_batch_size_sum") - computed
+        took_s = [line["duration_s"] for line in map(json.loads, gateway.printed().splitlines()) if "status" in line]
+        assert len(took_s) >= len(replies)
         assert {reply.problem for reply in replies if not reply.ok} == {"deadline-exceeded"}
         late_s = max(reply.took_s for reply in replies) - deadline_s
         figures.add(
@@ -92,7 +95,12 @@ async def test_no_job_reaches_the_backend_too_late(
             f"twice too many for {SIZES.load_s:.0f} s: computed; answered; 504",
             f"{computed:.0f}; {met[200]}; {met[504]}",
         )
-        figures.add(11, "the last 504, from its deadline", f"{late_s:+.2f} s")
+        # The callers share the cores with all that they ask, so what they see is late by their own lateness as well.
+        figures.add(
+            11,
+            "the last answer, from its deadline, as gateway and callers saw it",
+            f"{max(took_s) - deadline_s:+.3f} s, {late_s:+.3f} s",
+        )
         # To begin the oldest, whatever time it has left, would waste nearly every call at such a load.
         assert computed <= 1.25 * met[200] + 2
 

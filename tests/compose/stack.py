@@ -17,7 +17,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from pages import DOCS, ROOT, Reader, free_port
+from pages import DOCS, ROOT, Reader
+from ports import free_port
 
 PICTURES = sorted((ROOT / "tests/data").glob("*.jpg"))
 MEGABYTE = 1_000_000

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trustme
-from pages import DOCS, ROOT, Reader, free_port
+from pages import DOCS, ROOT, Reader
 from PIL import Image
+from ports import free_port
 
 PAGES = [
     DOCS / "quickstart.md",

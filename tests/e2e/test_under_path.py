@@ -14,8 +14,9 @@ import httpx
 import pytest
 from browsing import choose, chromium, opened, score_of
 from clicv2_client import Client, errors
-from pages import ROOT, free_port
+from pages import ROOT
 from playwright.sync_api import Browser, Page, expect
+from ports import free_port
 from serving import Server, serving
 
 from service import keys

@@ -20,6 +20,7 @@ from clicv2_client import AsyncClient, Client, ConnectionFailed, Scored, TimedOu
 from clicv2_client.retry import NEVER, Retry
 from fleet import PICTURES
 from pictures import encode, noise
+from ports import free_port
 from proxy import Fault, Proxy, proxy
 from serving import HOST, Server, serving
 
@@ -199,8 +200,7 @@ def test_a_host_that_keeps_just_awake_does_not_hold_us(
 
 
 def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server((HOST, 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     with Client(url(port), timeout_s=1) as client:
         started = time.monotonic()
         with pytest.raises(ConnectionFailed, match="refused"):

@@ -31,7 +31,8 @@ def slow_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def slow(slow_repository: Path) -> Iterator[Server]:
-    with serving(slow_repository, threads=1, max_batch_size=1, max_in_flight=IN_FLIGHT) as running:
+    # On a busy machine the last of them waits for longer than the ten seconds that are the default.
+    with serving(slow_repository, threads=1, max_batch_size=1, max_in_flight=IN_FLIGHT, deadline_s=60) as running:
         yield running
 
 
@@ -63,14 +64,14 @@ def test_overload_is_refused_at_the_door(slow: Server, together: ThreadPoolExecu
 
     answers = list(together.map(timed, range(20)))
     assert {response.status_code for response, _ in answers} == {200, 429}
-    accepted = [response for response, _ in answers if response.status_code == 200]
+    accepted = [seconds for response, seconds in answers if response.status_code == 200]
     refused = [(response, seconds) for response, seconds in answers if response.status_code == 429]
     assert len(accepted) >= IN_FLIGHT
     for response, seconds in refused:
         assert int(response.headers["retry-after"]) >= 1
         assert response.json()["maximum"] == IN_FLIGHT
         assert response.json()["type"] == "urn:clicv2:problem:overloaded"
-        assert seconds < 1
+        assert seconds < max(accepted) / 2, "at once, and not after a while in a queue"
     assert slow.metric("clicv2_requests_shed_total") == len(refused)
     slow.assert_metrics_add_up()
     assert slow.score(PICTURE).status_code == 200
@@ -118,7 +119,7 @@ def test_the_deadline_is_kept(slow_repository: Path, together: ThreadPoolExecuto
     with serving(slow_repository, threads=1, max_batch_size=1, deadline_s=1) as server:
         started = time.monotonic()
         answers = list(together.map(lambda _: server.score(PICTURE), range(16)))
-        assert time.monotonic() - started < 3  # all of them would take 6.4 s
+        assert time.monotonic() - started < 5  # all of them would take 6.4 s
         late = [response for response in answers if response.status_code == 504]
         assert late
         assert late[0].json()["type"] == "urn:clicv2:problem:deadline-exceeded"
@@ -149,8 +150,9 @@ def test_sigterm_finishes_what_is_in_flight(slow_repository: Path, together: Thr
         answers = [together.submit(server.score, PICTURE) for _ in range(pictures)]
         server.wait_for("clicv2_jobs_in_flight", pictures - 1)
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.1)
-        assert server.client.get("/readyz").status_code == 503
+        until = time.monotonic() + 5
+        while server.client.get("/readyz").status_code != 503:
+            assert time.monotonic() < until, "it is still ready"
         refused = server.score(PICTURE)
         assert (refused.status_code, refused.json()["type"]) == (503, "urn:clicv2:problem:draining")
         assert server.client.get("/livez").status_code == 200

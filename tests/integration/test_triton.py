@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from clicv2 import contract, triton
 from clicv2.contract import Manifest
 from clicv2.errors import ContractError
 from clicv2.imaging import Pixels
+from service.backend import triton as module
 from service.backend.onnx import OnnxBackend
 from service.backend.protocol import BackendDown, BackendError
 from service.backend.triton import TritonBackend
@@ -263,6 +264,33 @@ async def test_a_dead_stub_is_started_again(server: TritonServer, models: Path) 
             assert backend.counts.reloads == 1
             assert (await backend.infer(pictures(1))).version == 1
         await backend.infer(pictures(1))
+
+
+async def test_a_dead_stub_is_known_by_the_first_call_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triton tells one after the other, 1 s each: to wait until a probe is told takes longer the more there are."""
+    for name in ("PROBE_S", "WITNESS_S"):
+        monkeypatch.setattr(module, name, 60)
+    with triton_server(install_configs(tiny_model.write(tmp_path, work=60))) as server:
+        async with connected(server, stall_s=0.9) as backend:
+            calls = [asyncio.create_task(backend.infer(pictures(1))) for _ in range(5)]
+            await asyncio.sleep(0.05)
+            server.kill_stub()
+            await until(lambda: not backend.healthy)
+            if not await healed(backend, server):
+                told = [str(error) for error in await asyncio.gather(*calls, return_exceptions=True)]
+                assert sum("stub dead" in message for message in told) == 1
+                assert sum("given up" in message for message in told) >= 2, "once it was known nobody waited longer"
+                assert (backend.counts.reloads, backend.counts.probes) == (1, 3)
+            await asyncio.gather(*calls, return_exceptions=True)
+            await backend.infer(pictures(1))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110  # what is waited for sets no event
+            await asyncio.sleep(0.01)
 
 
 async def healed(backend: TritonBackend, server: TritonServer) -> bool:

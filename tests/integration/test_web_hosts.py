@@ -1,12 +1,12 @@
 """Pictures by URL from hosts that behave, and that do not; which hosts are never asked is in test_ssrf.py."""
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator
 
 import pytest
 from fetching import LIMIT, OTHER, PICTURE, PRIVATE, PUBLIC, fetch, fetching, passes_for_public, until
+from ports import free_port
 from web_host import NOT_HTTP, FakeDns, WebHost, answer, redirect, web_host
 
 from service.errors import DeadlineExceeded, FetchFailed, ForbiddenUrl, UploadTooLarge
@@ -216,8 +216,7 @@ async def test_a_caller_who_goes_takes_the_connection_along(host: WebHost) -> No
 
 
 async def test_no_one_listens(host: WebHost) -> None:
-    with socket.create_server((PUBLIC, 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     outbound = Outbound(FakeDns({}), allowed=passes_for_public, ports=frozenset({port}))
     with pytest.raises(FetchFailed, match="cannot be reached"):
         await Fetcher(outbound, limit=LIMIT, capacity=1).fetch(f"http://{PUBLIC}:{port}/", time.monotonic() + 30)

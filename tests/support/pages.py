@@ -12,7 +12,6 @@ Before a fenced block a page may say, in comments that nobody else sees, what th
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from ports import free_port
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -82,12 +83,6 @@ def calls(text: str, program: str) -> list[list[str]]:
         rf"(?:^|[\s(]|bin/|-m ){re.escape(program)}((?: +[^\s|;&<>()#]+)+)", text.replace("\\\n", " "), re.MULTILINE
     )
     return [words.split() for words in found]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Reader:

@@ -6,7 +6,6 @@ They are Debian's; `make test` unpacks the packages, so that no service of their
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from tempfile import TemporaryDirectory
 
 import httpx
 import yaml
+from ports import free_port
 
 HOST = "127.0.0.1"
 ROOT = Path(__file__).parents[2]
@@ -105,7 +105,7 @@ def prometheus(targets: Mapping[str, Sequence[str]], credentials: Path | None = 
         (folder / "rules").mkdir()
         for rules in (CONFIG / "rules").glob("*.yml"):
             (folder / "rules" / rules.name).write_text(_quick(rules.read_text()))
-        port = _free_port()
+        port = free_port()
         command = (
             program("prometheus"),
             f"--config.file={folder / 'prometheus.yml'}",
@@ -130,7 +130,7 @@ def prometheus(targets: Mapping[str, Sequence[str]], credentials: Path | None = 
 @contextmanager
 def redis_exporter(redis_url: str) -> Iterator[str]:
     """Its host:port."""
-    port = _free_port()
+    port = free_port()
     command = (program("prometheus-redis-exporter"), "-redis.addr", redis_url, "-web.listen-address", f"{HOST}:{port}")
     with (
         TemporaryDirectory(prefix="clicv2-exporter-") as name,
@@ -169,11 +169,6 @@ def configuration(targets: Mapping[str, Sequence[str]], credentials: Path) -> di
 def _quick(rules: str) -> str:
     """Rules that wait for nothing; what they ask for stays."""
     return re.sub(r"^( +)(for|interval): \w+$", rf"\1\2: {STEP_S}s", rules, flags=re.MULTILINE)
-
-
-def _free_port() -> int:
-    with socket.create_server((HOST, 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], client: httpx.Client, path: str, log: Path) -> None:

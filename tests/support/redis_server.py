@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import redis
+from ports import free_port
 
 HOST = "127.0.0.1"
 BINARY = os.environ.get("REDIS_SERVER", "redis-server")
@@ -31,8 +31,7 @@ class RedisServer:
             raise RuntimeError(f"the tests need {BINARY} >= 6.2 on PATH (Debian: apt-get install redis-server)")
         self._binary = binary
         self._folder = folder
-        with socket.create_server((HOST, 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"redis://{HOST}:{self.port}/0"
         self.client = redis.Redis(host=HOST, port=self.port, protocol=2)
         self._process: subprocess.Popen[bytes] | None = None

@@ -15,6 +15,7 @@ from tempfile import TemporaryFile
 from typing import IO
 
 import httpx
+from ports import free_port
 
 HOST = "127.0.0.1"
 COMMAND = (sys.executable, "-m", "service.cli")
@@ -77,14 +78,13 @@ class Server:
         return self.process.wait(30)
 
     def connect(self) -> socket.socket:
-        return socket.create_connection((HOST, self.port), timeout=10)
+        return socket.create_connection((HOST, self.port), timeout=60)
 
 
 @contextmanager
 def serving(repository: Path, command: str = "serve", **settings: object) -> Iterator[Server]:
     """Start `clicv2 COMMAND` and stop it at the end; `settings` are environment variables without their prefix."""
-    with socket.create_server((HOST, 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("CLICV2_")}
     environment |= {"HOST": HOST, "PORT": str(port), "CLICV2_MODEL_REPOSITORY": str(repository)}
     environment |= {f"CLICV2_{name.upper()}": str(value) for name, value in settings.items()}
@@ -92,7 +92,7 @@ def serving(repository: Path, command: str = "serve", **settings: object) -> Ite
         # Not a pipe: nobody would empty it, and the process would stop when it is full.
         TemporaryFile("w+") as log,
         subprocess.Popen([*COMMAND, command], env=environment, stderr=log) as process,
-        httpx.Client(base_url=f"http://{HOST}:{port}", timeout=30) as client,
+        httpx.Client(base_url=f"http://{HOST}:{port}", timeout=90) as client,
     ):
         server = Server(port, process, client, log)
         try:

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from tempfile import TemporaryFile
 from typing import IO
 
 import httpx
+from ports import free_port
 
 from clicv2 import contract, triton
 
@@ -162,15 +162,8 @@ def triton_server(
     if not (SERVER / "backends/python/triton_python_backend_stub").is_file():
         raise AssertionError(f"there is no Triton server in {SERVER}: run `make test`, which installs it")
     load = (f"--load-model={model}",) if control == "explicit" else ()
-    with (
-        TemporaryFile("w+", errors="replace") as log,
-        socket.create_server((HOST, 0)) as a,
-        socket.create_server((HOST, 0)) as b,
-        socket.create_server((HOST, 0)) as c,
-    ):
-        ports = (a.getsockname()[1], b.getsockname()[1], c.getsockname()[1])
-        for probe in (a, b, c):
-            probe.close()
+    with TemporaryFile("w+", errors="replace") as log:
+        ports = (free_port(), free_port(), free_port())
         server = TritonServer(repository, (f"--model-control-mode={control}", *load, *options), ports, log)
         try:
             server.start()

@@ -247,9 +247,9 @@ async def test_a_probe_that_fails(catalog: Catalog, scripted: ScriptedBackend) -
 
 async def test_what_a_worker_tells(manifest: Manifest) -> None:
     backend, metrics = ScriptedBackend(manifest, slots=2), Metrics()
-    queue = MemoryQueue(capacity=10, lease_s=0.2, max_attempts=3, clock=asyncio.get_running_loop().time)
+    queue = MemoryQueue(capacity=10, lease_s=1.0, max_attempts=3, clock=asyncio.get_running_loop().time)
     clock = asyncio.get_running_loop().time
-    worker = Worker(queue, backend, metrics, BatchLimits(4, 0.0, 2), renew_every_s=0.05, clock=clock)
+    worker = Worker(queue, backend, metrics, BatchLimits(4, 0.0, 2), renew_every_s=0.2, clock=clock)
     assert value(metrics, "clicv2_worker_slots") == 2
     await queue.present(True)
     await queue.admit(job := Job("twice", pixels(7), clock() + 10, clock()))

@@ -140,7 +140,7 @@ async def test_each_job_wakes_a_worker_of_its_own(opened: Opener) -> None:
 
 
 async def test_a_worker_that_dies_while_it_is_woken_passes_the_job_on(opened: Opener) -> None:
-    async with opened() as ends:
+    async with opened(lease_s=LEASE_S) as ends:
         first, second = (asyncio.create_task(end.lease(1)) for end in (ends.worker, ends.other_worker))
         await asyncio.sleep(0.05)
         await ends.admit_new("a")
@@ -209,7 +209,7 @@ async def test_a_caller_that_is_cancelled_takes_its_job_along(opened: Opener) ->
 
 
 async def test_a_lost_lease_passes_on_and_is_fenced(opened: Opener) -> None:
-    async with opened() as ends:
+    async with opened(lease_s=LEASE_S) as ends:
         (job,) = await ends.admit_new("a")
         (lost,) = await ends.worker.lease(1)
         (second,) = await ends.other_worker.lease(1)
@@ -222,7 +222,7 @@ async def test_a_lost_lease_passes_on_and_is_fenced(opened: Opener) -> None:
 
 
 async def test_a_lost_lease_is_fenced_though_its_worker_leased_the_job_again(opened: Opener) -> None:
-    async with opened() as ends:
+    async with opened(lease_s=LEASE_S) as ends:
         (job,) = await ends.admit_new("a")
         (lost,) = await ends.worker.lease(1)
         (second,) = await ends.worker.lease(1)
@@ -233,7 +233,7 @@ async def test_a_lost_lease_is_fenced_though_its_worker_leased_the_job_again(ope
 
 
 async def test_what_is_finished_is_never_leased_again(opened: Opener) -> None:
-    async with opened() as ends:
+    async with opened(lease_s=LEASE_S) as ends:
         (job,) = await ends.admit_new("a")
         (lease,) = await ends.worker.lease(1)
         await ends.worker.finish(lease, answer(0.25))
@@ -256,11 +256,12 @@ async def test_a_lease_of_an_earlier_job_of_the_same_id_is_fenced(opened: Opener
 
 
 async def test_a_renewed_lease_is_kept(opened: Opener) -> None:
-    async with opened() as ends:
+    lease_s = 4 * LEASE_S
+    async with opened(lease_s=lease_s) as ends:
         (job,) = await ends.admit_new("a")
         (lease,) = await ends.worker.lease(1)
         for _ in range(6):
-            await asyncio.sleep(LEASE_S / 4)
+            await asyncio.sleep(lease_s / 4)
             assert await ends.worker.renew([lease]) == [lease]
             assert not await ends.other_worker.lease(1, time.monotonic())
         assert await ends.worker.finish(lease, answer())
@@ -268,7 +269,7 @@ async def test_a_renewed_lease_is_kept(opened: Opener) -> None:
 
 
 async def test_after_the_last_attempt_it_is_given_up(opened: Opener) -> None:
-    async with opened(max_attempts=2) as ends:
+    async with opened(max_attempts=2, lease_s=LEASE_S) as ends:
         (job,) = await ends.admit_new("a")
         for attempt in (1, 2):
             (lease,) = await ends.worker.lease(1)

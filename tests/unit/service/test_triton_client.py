@@ -56,7 +56,7 @@ def test_an_answer_without_contents_is_none(contents: list[bytes]) -> None:
 
 def test_versions_in_a_config() -> None:
     text = json.dumps({"name": "clicv2", "version_policy": {"specific": {"versions": ["1"]}}})
-    config = Config(32, "", {}, {}, (1,), text)
+    config = Config(32, "", {}, {}, (1,), "python", text)
     assert json.loads(with_versions(config, (2, 3))) == {
         "name": "clicv2",
         "version_policy": {"specific": {"versions": [2, 3]}},

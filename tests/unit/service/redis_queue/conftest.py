@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from queues import CLIC, Ends, redis_ends
+from queues import CLIC, LEASE_S, Ends, redis_ends
 from redis_server import RedisServer, redis_server
 
 
@@ -23,4 +23,11 @@ def redis(shared: RedisServer) -> RedisServer:
 @pytest.fixture
 async def ends(redis: RedisServer) -> AsyncIterator[Ends]:
     async with redis_ends(redis, prefix=CLIC.prefix, max_attempts=2) as ends:
+        yield ends
+
+
+@pytest.fixture
+async def brief(redis: RedisServer) -> AsyncIterator[Ends]:
+    """Ends whose leases run out soon."""
+    async with redis_ends(redis, prefix=CLIC.prefix, max_attempts=2, lease_s=LEASE_S) as ends:
         yield ends

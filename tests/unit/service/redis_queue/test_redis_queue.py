@@ -9,6 +9,7 @@ import pytest
 from queues import (
     CLIC,
     LEASE_S,
+    LONG_LEASE_S,
     Ends,
     answer,
     closing,
@@ -57,30 +58,30 @@ async def test_two_gateways_and_three_workers_answer_everybody_once(redis: Redis
     assert redis.client.memory_usage(CLIC.jobs) < 10_000
 
 
-async def test_an_entry_of_a_cancelled_lease_is_stranded_for_a_lease_at_most(ends: Ends) -> None:
+async def test_an_entry_of_a_cancelled_lease_is_stranded_for_a_lease_at_most(brief: Ends) -> None:
     for attempt in range(10):
-        leasing = asyncio.create_task(ends.worker.lease(1))
+        leasing = asyncio.create_task(brief.worker.lease(1))
         await asyncio.sleep(random.uniform(0, 0.01))
-        (job,) = await ends.admit_new(f"{attempt}")
+        (job,) = await brief.admit_new(f"{attempt}")
         leasing.cancel()
         with suppress(asyncio.CancelledError):
             (lease,) = await leasing
-            await ends.worker.finish(lease, answer())
+            await brief.worker.finish(lease, answer())
             continue
-        (lease,) = await ends.other_worker.lease(1)
+        (lease,) = await brief.other_worker.lease(1)
         assert lease.job.id == job.id
-        await ends.other_worker.finish(lease, answer())
+        await brief.other_worker.finish(lease, answer())
 
 
-async def test_a_zombie_adds_nothing_to_what_its_successor_said(redis: RedisServer, ends: Ends) -> None:
-    (job,) = await ends.admit_new("a")
-    (lost,) = await ends.worker.lease(1)
-    (lease,) = await ends.other_worker.lease(1)
-    assert await ends.other_worker.finish(lease, answer(0.75))
-    assert not await ends.worker.finish(lost, answer(0.25))
-    assert score(await ends.gateway.result(job)) == 0.75
-    await ends.admit(again := new_job("a"))
-    assert score(await ends.gateway.result(again)) == 0.75
+async def test_a_zombie_adds_nothing_to_what_its_successor_said(redis: RedisServer, brief: Ends) -> None:
+    (job,) = await brief.admit_new("a")
+    (lost,) = await brief.worker.lease(1)
+    (lease,) = await brief.other_worker.lease(1)
+    assert await brief.other_worker.finish(lease, answer(0.75))
+    assert not await brief.worker.finish(lost, answer(0.25))
+    assert score(await brief.gateway.result(job)) == 0.75
+    await brief.admit(again := new_job("a"))
+    assert score(await brief.gateway.result(again)) == 0.75
 
 
 async def test_who_asks_again_gets_what_was_found(redis: RedisServer, ends: Ends) -> None:
@@ -142,7 +143,7 @@ async def test_clocks_of_hosts_are_never_compared(redis: RedisServer) -> None:
         return RedisQueue(
             redis.url,
             capacity=5,
-            lease_s=LEASE_S,
+            lease_s=LONG_LEASE_S,
             max_attempts=2,
             result_ttl_s=1,
             timeout_s=10,
@@ -177,28 +178,28 @@ async def test_the_census_counts_what_is_there(redis: RedisServer, ends: Ends) -
 
 
 async def test_workers_that_have_gone_are_forgotten(
-    redis: RedisServer, ends: Ends, monkeypatch: pytest.MonkeyPatch
+    redis: RedisServer, brief: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with closing(*(redis_queue(redis, prefix=CLIC.prefix, name=name) for name in ("gone", "holding"))) as queues:
         gone, holding = queues
         await gone.lease(1, time.monotonic())
-        await ends.admit_new("a")
+        await brief.admit_new("a")
         assert await holding.lease(1)
     monkeypatch.setattr(module, "_CONSUMER_MS", 50)
     await asyncio.sleep(0.1)
-    await ends.worker.present(True)
+    await brief.worker.present(True)
     names = {consumer["name"] for consumer in redis.client.xinfo_consumers(CLIC.jobs, GROUP)}
     assert b"gone" not in names
     assert b"holding" in names, "its leases would go with it"
-    (lease,) = await ends.worker.lease(1)
+    (lease,) = await brief.worker.lease(1)
     assert lease.job.attempt == 2
 
 
-async def test_a_worker_that_says_nothing_is_taken_to_be_gone(ends: Ends) -> None:
-    await ends.worker.present(True)
+async def test_a_worker_that_says_nothing_is_taken_to_be_gone(brief: Ends) -> None:
+    await brief.worker.present(True)
     await asyncio.sleep(1.2 * LEASE_S)
     with pytest.raises(NoWorker):
-        await ends.gateway.admit(new_job("a"))
+        await brief.gateway.admit(new_job("a"))
 
 
 async def test_a_caller_that_leaves_during_its_admission_leaves_nothing(redis: RedisServer, ends: Ends) -> None:

@@ -15,13 +15,13 @@ from service.queue.redis import RedisQueue
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_dead_letter_can_be_examined(redis: RedisServer, ends: Ends) -> None:
+async def test_a_dead_letter_can_be_examined(redis: RedisServer, brief: Ends) -> None:
     pixels = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    await ends.admit(new_job("refused", pixels=pixels), new_job("deadly", pixels=pixels))
-    refused, _ = await ends.worker.lease(2)
-    await ends.worker.finish(refused, Failure(Reason.DEAD, "indigestible"))
-    assert (await ends.worker.lease(1))[0].job.attempt == 2
-    assert not await ends.worker.lease(1, time.monotonic() + 2 * LEASE_S)
+    await brief.admit(new_job("refused", pixels=pixels), new_job("deadly", pixels=pixels))
+    refused, _ = await brief.worker.lease(2)
+    await brief.worker.finish(refused, Failure(Reason.DEAD, "indigestible"))
+    assert (await brief.worker.lease(1))[0].job.attempt == 2
+    assert not await brief.worker.lease(1, time.monotonic() + 2 * LEASE_S)
     letters = [fields for _, fields in redis.client.xrange(CLIC.dead)]
     assert [(letter[b"id"], letter[b"attempts"]) for letter in letters] == [(b"refused", b"1"), (b"deadly", b"2")]
     assert letters[0][b"detail"] == b"indigestible"
