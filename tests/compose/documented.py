@@ -13,7 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from pages import DOCS, ROOT, Reader, blocks, calls, free_port
+from pages import DOCS, ROOT, Reader, blocks, calls
+from ports import free_port
 
 PATIENCE_S = 1500.0  # the first one builds the images
 PROJECT = "clicv2-documented"
