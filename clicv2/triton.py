@@ -15,7 +15,7 @@ GPU_CONFIG = "config.pbtxt"
 CPU_CONFIG = "configs/cpu.pbtxt"
 PYTHON_MODEL = "model.py"
 
-# Pictures in one request. A GPU gains little beyond it, and 32 x 192 KiB cross the network in one piece.
+# Pictures in one request. A GPU gains little beyond it, and 32 x 363 KiB cross the network in one piece.
 MAX_BATCH_SIZE = 32
 # Requests that wait on a GPU; the next is refused as UNAVAILABLE. Workers hold few calls each, so this is
 # reached by somebody else's flood, which must not make ours wait past their deadlines.

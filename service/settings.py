@@ -313,16 +313,16 @@ class Settings(BaseSettings):
     )
     queue_capacity: Count = Field(
         1024,
-        description="Jobs in Redis, of all gateways together; more are shed with 429. Each holds its pixels, 0.2 MB.",
+        description="Jobs in Redis, of all gateways together; more are shed with 429. Each holds its pixels, 0.4 MB.",
     )
     result_ttl_s: float = Field(
         60.0,
         ge=0,
-        description="How long Redis keeps an answer, 2.3 kB, for a caller who asks again. A minute is longer than any "
-        "retry; at 1,000 answers a second it is 140 MB.",
+        description="How long Redis keeps an answer, 3.4 kB, for a caller who asks again. A minute is longer than any "
+        "retry; at 1,000 answers a second it is 200 MB.",
     )
     dead_letters: int = Field(
-        100, ge=0, description="Jobs set aside after their last attempt, to be examined; each holds its pixels, 0.2 MB."
+        100, ge=0, description="Jobs set aside after their last attempt, to be examined; each holds its pixels, 0.4 MB."
     )
 
     cache_bytes: int = Field(

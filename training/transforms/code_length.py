@@ -59,7 +59,7 @@ def _block_bits(channels: Tensor) -> Tensor:
     channels = F.pad(channels, (0, -width % BLOCK, 0, -height % BLOCK), mode="replicate")
     rows, columns = channels.shape[2] // BLOCK, channels.shape[3] // BLOCK
     flat = channels.reshape(n * count, 1, rows * BLOCK, columns * BLOCK)
-    coefficients = F.conv2d(flat, _basis().to(channels), stride=BLOCK)  # [3 N, 64, rows, columns]
+    coefficients = F.conv2d(flat, _BASIS.to(channels), stride=BLOCK)  # [3 N, 64, rows, columns]
     bits = torch.log2(1.0 + coefficients.abs() / STEP)
     frequency = torch.arange(BLOCK)[:, None] + torch.arange(BLOCK)[None, :]
     bands = [bits[:, ((frequency >= low) & (frequency <= high)).flatten()].mean(dim=1) for low, high in BANDS]
@@ -72,6 +72,10 @@ def _basis() -> Tensor:
     cosines = torch.cos((2 * k[None, :] + 1) * k[:, None] * math.pi / (2 * BLOCK)) * math.sqrt(2 / BLOCK)
     cosines[0] /= math.sqrt(2)
     return torch.einsum("ui,vj->uvij", cosines, cosines).reshape(BLOCK**2, 1, BLOCK, BLOCK).float()
+
+
+# Made once: in an exported graph, all that asks for code lengths then asks for the same ones, which are computed once.
+_BASIS = _basis()
 
 
 def _repeat(cells: Tensor, times: int) -> Tensor:

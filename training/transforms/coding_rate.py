@@ -21,22 +21,27 @@ WINDOW = 3
 _SCALE = len(CHANNELS) * len(BANDS)  # numbers of one scale, which lie together
 _SCALES = tuple(f"1/{shrink}" for shrink in SHRINKS)
 _LOCAL = tuple(f"{scale}@{WINDOW}" for scale in (*_SCALES, "all"))
-NAMES = (*_LOCAL, *(f"deviation of {name}" for name in _LOCAL), *(f"{scale}@whole" for scale in _SCALES))
+NAMES = (
+    *(f"mean of {name}" for name in _LOCAL),
+    *(f"deviation of {name}" for name in _LOCAL),
+    *(f"{scale}@whole" for scale in _SCALES),
+)
 
 
 def coding_rates(lengths: Tensor, grid: tuple[int, int]) -> Tensor:
-    """How much each patch's neighbourhood differs in itself, how unequal that is over the picture, and the whole.
+    """How much the neighbourhoods of a picture's patches differ in themselves, how unequally they do, and the whole.
+
+    They are of the picture and not of its patches: a flat patch beside a busy one is not complex for it.
 
     Args:
         lengths: [N, L, 36] code lengths of patches on a grid of (rows, columns).
 
-    Returns: [N, L, 14] nats a vector and dimension, in the order of `NAMES`: of each scale of the code lengths, and in
-        windows of all of them together; what is said of the whole picture is the same for all its patches.
+    Returns: [N, 14] nats a vector and dimension, in the order of `NAMES`: of each scale of the code lengths, and in
+        windows of all of them together.
     """
     local = local_rates(lengths, grid)
-    deviation = local.var(dim=1, correction=0, keepdim=True).clamp(min=0).sqrt()  # [N, 1, 5]
-    whole = torch.cat([deviation, picture_rates(lengths).unsqueeze(1)], dim=2)
-    return torch.cat([local, whole.expand(-1, local.shape[1], -1)], dim=2)
+    deviation = local.var(dim=1, correction=0).clamp(min=0).sqrt()  # [N, 5]
+    return torch.cat([local.mean(dim=1), deviation, picture_rates(lengths)], dim=1)
 
 
 def picture_rates(lengths: Tensor) -> Tensor:
@@ -73,9 +78,10 @@ def _rate(covariances: Tensor, width: int) -> Tensor:
     below 1.
     """
     matrices = torch.eye(covariances.shape[-1], device=covariances.device) + covariances / DISTORTION
+    matrices = matrices.movedim((-2, -1), (0, 1))  # [K, K, ...]: each number of all matrices lies together
     pivots = []
-    for _ in range(matrices.shape[-1]):
-        pivot, column = matrices[..., :1, :1], matrices[..., 1:, :1]
-        pivots.append(pivot[..., 0, 0])
-        matrices = matrices[..., 1:, 1:] - column * column.mT / pivot
-    return torch.stack(pivots, dim=-1).clamp(min=1.0).log().sum(dim=-1) / (2 * width)
+    while len(matrices):
+        pivot, column = matrices[0, 0], matrices[1:, 0]
+        pivots.append(pivot)
+        matrices = matrices[1:, 1:] - column[:, None] * (column / pivot)[None]
+    return torch.stack(pivots).clamp(min=1.0).log().sum(dim=0) / (2 * width)

@@ -47,7 +47,7 @@ def build() -> Dashboard:
     for panel in (
         lines(
             "Memory",
-            "Each waiting picture and each dead letter has 0.2 MB.",
+            "Each waiting picture and each dead letter has 0.4 MB.",
             "bytes",
             ("redis_memory_used_bytes", "used"),
             ("redis_memory_max_bytes", "maxmemory"),
