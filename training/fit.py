@@ -230,7 +230,11 @@ def fit_weights(
 
     weight, penalty = regress(samples(seen), seen.share, seed)
     linear, similarity = seen.parts(weight)
-    pattern = torch.from_numpy(regress(samples(plain), plain.share, seed)[0]) if similar else None
+    pattern = None
+    if similar:
+        of_patches = np.tile(np.repeat(_shows_patches(readout.layers), widths), TERMS[readout.kind])
+        local = _Columns(coloured * of_patches, grey * of_patches, share, GREY_INVARIANCE)
+        pattern = torch.from_numpy(regress(samples(local), share, seed)[0])
     bias = -float(seen.coloured.mean(axis=0) @ weight)
     fitted = Readout(
         readout.layers,
@@ -243,6 +247,18 @@ def fit_weights(
         pattern,
     )
     return FittedReadout(fitted, calibration, penalty, out_of_fold, agreement(out_of_fold, scores, groups, scale=scale))
+
+
+def _shows_patches(layers: Layers) -> list[bool]:
+    """Which layers a map is drawn from, where it has weights of its own.
+
+    The code lengths, for they know nothing but their patch. Of the encoder's features each has seen more than that, and
+    weights that are best for a picture's mean make a speckled map of them (on composed pictures the area under the ROC
+    curve is .95 with the pyramid and .90 with the last block, too, .97 without). Coding rates are of no patch.
+    """
+    if CODE_LENGTH in layers:
+        return [layer == CODE_LENGTH for layer in layers]
+    return [layer != CODING_RATE for layer in layers]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ picture, for it belongs to no single patch: left where it arises, it marks a fla
 one (on composed pictures the area under the ROC curve of an earlier model fell from .992 to .940).
 
 A readout may also say something of the picture as a whole (see `training.models.similarity`). Its linear weights then
-say little, and a map of them is pale: how the cells of a picture differ is left to those of a readout without it, and
-the cells' mean is moved to the score.
+say little, and a map of them is pale: how the cells of a picture differ is left to those of a readout without it, of
+what patches show by themselves (see `training.fit`), and the cells' mean is moved to the score.
 
 Beside what the encoder learned, it may look at what a transform coder would spend on each patch, and at how much
 that differs from patch to patch: classical measures that need no labels either and are computed in the graph.

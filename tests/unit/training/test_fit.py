@@ -11,7 +11,7 @@ from training.data.ratings import Floats, standardise_within
 from training.fit import FittedReadout, apply_calibration, calibrate, fit_weights, load_readout, save_readout
 from training.metrics import Scale, pcc
 from training.models.backbone import Features
-from training.models.readout import CLIP, PYRAMID, TERMS, Calibration, Kind, Readout
+from training.models.readout import CLIP, CODE_LENGTH, CODING_RATE, PYRAMID, TERMS, Calibration, Kind, Layers, Readout
 from training.ridge import FOLDS, stratified_folds
 
 
@@ -99,6 +99,28 @@ def test_similarity_sees_what_depends_on_what_else_is_there() -> None:
     own = (f.float() - similar.readout.mean) / similar.readout.scale @ similar.readout.pattern
     assert torch.allclose(similar.readout.pattern, alone.readout.weight), "the map is that of a readout without"
     assert torch.allclose(found - own, (found - own).mean(dim=1, keepdim=True).expand_as(own), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("layers", "drawn"),
+    [
+        ((CODE_LENGTH, CODING_RATE, PYRAMID), (True, False, False)),
+        ((CODING_RATE, 0, PYRAMID), (False, True, True)),
+        ((PYRAMID, 0, CODE_LENGTH), (False, False, True)),
+    ],
+)
+def test_a_map_beside_similarity_is_drawn_from_what_patches_show_by_themselves(
+    layers: Layers, drawn: tuple[bool, ...]
+) -> None:
+    rng = np.random.default_rng(0)
+    design = rng.normal(size=(120, 2 * 6))
+    scores = 50 + 10 * design.sum(axis=1)
+    readout = Readout(layers, torch.zeros(6), torch.ones(6), torch.zeros(12), 0.0, "variety")
+    groups = np.array(["a", "b", "c"] * 40)
+    fitted = fit_weights(readout, (1, 2, 3), design, design, scores, groups, (0, 100), similar=True).readout
+    expected = np.tile(np.repeat(drawn, (1, 2, 3)), 2)
+    assert ((fitted.pattern != 0).numpy() == expected).all()
+    assert (fitted.weight != 0).all(), "what the score is made of is another matter"
 
 
 def test_similarity_to_grey_copies_makes_them_score_alike() -> None:

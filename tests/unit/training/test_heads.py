@@ -13,7 +13,7 @@ from clicv2.spec import PreprocessSpec
 from training.export import check_parity, export_onnx
 from training.models.backbone import Features
 from training.models.encoder import Encoder
-from training.models.heads import MOST_RATE, ActivationEnergy, EntropyHead
+from training.models.heads import BLUR, MOST_RATE, ActivationEnergy, EntropyHead, token_entropy
 from training.models.readout import Calibration, ComplexityModel, Readout
 from training.transforms.code_length import code_lengths
 from training.transforms.coding_rate import picture_rates
@@ -82,11 +82,37 @@ def test_the_entropy_head_gives_each_family_the_same_say() -> None:
     torch.manual_seed(0)
     head = EntropyHead(8, (3, 1, 2))
     images = torch.rand(2, 3, 32, 48) * torch.tensor([1.0, 0.2]).view(2, 1, 1, 1)
-    seen = Features((torch.zeros(2, 6, 4),), (torch.randn(2, 6, 8),), (2, 3))
+    blocks = tuple(torch.randn(2, 6, 8) * torch.tensor([1.0, 1e-4]).view(2, 1, 1) + 1.0 for _ in range(3))
+    seen = Features((torch.zeros(2, 6, 4),), blocks, (2, 3))
     found, predicted = head(images, seen), head.predict(seen.last)
     rates = (picture_rates(code_lengths(images, 16)).mean(dim=1) / MOST_RATE).tolist()
     assert 0.05 < rates[1] < rates[0] < 1.0
+    apart = token_entropy(blocks[1]).tolist()
     for image, patch in itertools.product(range(2), range(6)):
         p = predicted[image, patch].tolist()
-        expected = (sum(p[:3]) / 3 + p[3] + sum(p[4:]) / 2 + rates[image]) / 4
+        expected = (sum(p[:3]) / 3 + p[3] + sum(p[4:]) / 2 + rates[image] + apart[image]) / 5
         assert found[image, patch].item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("length", "width"), [(1, 4), (2, 8), (9, 16), (40, 3)])
+def test_the_entropy_of_tokens_against_loops(length: int, width: int) -> None:
+    tokens = torch.randn(3, length, width, generator=torch.Generator().manual_seed(length))
+    tokens[1] = tokens[1, 0] + 0.1 * tokens[1]  # much alike
+    found = token_entropy(tokens).tolist()
+    for picture, entropy in zip(tokens.double().numpy(), found, strict=True):
+        points = (picture - picture.mean(axis=1, keepdims=True)) / np.sqrt(picture.var(axis=1, keepdims=True) + 1e-5)
+        total = 0.0
+        for point in points:
+            alike = np.mean([np.exp(-np.mean((point - other) ** 2) / (2 * BLUR)) for other in points])
+            total -= np.log(alike) / length
+        assert entropy == pytest.approx(total / np.log(max(length, 2)), abs=1e-4)
+
+
+def test_patches_that_are_all_alike_have_no_entropy_and_all_different_ones_have_the_most() -> None:
+    alike = torch.randn(1, 1, 64).expand(1, 20, 64)
+    different = torch.randn(1, 20, 64)
+    assert token_entropy(alike).item() == pytest.approx(0.0, abs=1e-5)
+    assert token_entropy(different).item() == pytest.approx(1.0, abs=1e-3)
+    assert token_entropy(7.0 * different).item() == pytest.approx(1.0, abs=1e-3)
+    two_kinds = torch.cat([different[:, :1].expand(1, 10, 64), different[:, 1:2].expand(1, 10, 64)], dim=1)
+    assert token_entropy(two_kinds).item() == pytest.approx(np.log(2) / np.log(20), abs=1e-3)
