@@ -3,6 +3,7 @@
 import logging
 import os
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -24,17 +25,33 @@ clicv2 check
 
 app = typer.Typer(no_args_is_help=True, help=_HELP)
 
-app.command()(score.score)
-app.command()(report.report)
-app.command()(select.select)
-app.command()(check.check)
+app.command(short_help="Score pictures: a row for each.")(score.score)
+app.command(short_help="Write a page about a set of pictures.")(report.report)
+app.command(short_help="Choose pictures by their complexity.")(select.select)
+app.command(short_help="Tell whether all that the service needs here is in order, and what to do.")(check.check)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"clicv2 {version('clicv2-complexity')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """What comes before a command's name."""
+
 
 Repository = Annotated[Path | None, typer.Option(help="Folder NAME/VERSION/model.onnx.", show_default=False)]
 
 
-@app.command()
+@app.command(short_help="Answer HTTP requests until SIGTERM.")
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default=False)] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.", show_default=False)] = None,

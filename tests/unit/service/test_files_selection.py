@@ -89,6 +89,25 @@ def test_equal_scores(strategy: Strategy) -> None:
     assert len(set(choose(10, strategy, {f"{n}": 0.5 for n in range(40)}))) == 10
 
 
+@pytest.mark.parametrize("strategy", Strategy)
+@pytest.mark.parametrize("number", [3, 10, 40])
+def test_of_a_file_and_its_copies_one_is_chosen(strategy: Strategy, number: int) -> None:
+    rows = [Row(path=f"{copy}/{n}", score=n / 10, sha256=f"{n}") for copy in "bac" for n in range(10)]
+    rows += [Row(path=f"unknown/{n}", score=0.5) for n in range(10)]  # of a table without digests
+    RANDOM.shuffle(rows)
+    with Pool(0) as pool:
+        pool.take(rows)
+        assert pool.choose(number, strategy) == min(number, 20)
+        chosen = list(pool.chosen())
+        assert (pool.size, pool.left_out) == (20, 20)
+    assert len(set(chosen)) == len(chosen)
+    assert {path.partition("/")[0] for path in chosen} <= {"a", "unknown"}, "of copies the one whose path comes first"
+    with Pool(0, copies=True) as pool:
+        pool.take(rows)
+        assert pool.choose(100, strategy) == 40
+        assert pool.left_out == 0
+
+
 def test_what_has_no_score_is_counted() -> None:
     with Pool(0) as pool:
         pool.take([Row(path="a", score=0.5), Row(path="b", error="torn")])
