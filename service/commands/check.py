@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import os
 import sys
+from difflib import get_close_matches
 
 import typer
 from pydantic import ValidationError
@@ -11,6 +13,8 @@ from service.commands.checks import Check, Wrong, checks
 from service.settings import Settings
 
 _NOTHING: dict[str, object] = {}
+_PREFIX = "CLICV2_"
+_OF_THE_SDK = {"CLICV2_URL", "CLICV2_API_KEY"}
 
 
 def check() -> None:
@@ -23,9 +27,10 @@ def check() -> None:
     CLICV2_REDIS_URL=redis://queue CLICV2_TRITON_URL=triton:8001 clicv2 check
     """
     settings = _settings()
+    unread = _tell_unread()
     logging.disable()  # the lines below say it all
     try:
-        wrong = settings is None or not asyncio.run(_all(checks(settings)))
+        wrong = settings is None or not asyncio.run(_all(checks(settings))) or unread
     finally:
         logging.disable(logging.NOTSET)
     raise typer.Exit(1 if wrong else 0)
@@ -62,6 +67,19 @@ def _settings() -> Settings | None:
     model = "Triton" if settings.triton_url else "ONNX Runtime"
     _tell("ok", "settings", f"{queue}, {model}, {settings.threads} threads; Python {sys.version.split()[0]}")
     return settings
+
+
+def _tell_unread() -> bool:
+    """Whether there are variables that look like settings and are none, which have been told then."""
+    fields = Settings.model_fields
+    known = {name.upper(): str(fields[name].validation_alias or f"{_PREFIX}{name.upper()}") for name in fields}
+    read = {*known.values(), *_OF_THE_SDK}
+    unread = sorted(name for name in os.environ if name.startswith(_PREFIX) and name not in read)
+    for name in unread:
+        meant = get_close_matches(name.removeprefix(_PREFIX), known, 1)
+        remedy = f"Is it {known[meant[0]]}?" if meant else "Take it away"
+        _tell("problem", "settings", f"{name} is no setting, and nobody reads it. {remedy}")
+    return bool(unread)
 
 
 def _tell(verdict: str, name: str, what: str) -> None:
