@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import sys
 from difflib import get_close_matches
 
@@ -14,6 +15,8 @@ from service.settings import Settings
 
 _NOTHING: dict[str, object] = {}
 _PREFIX = "CLICV2_"
+# What Kubernetes tells every pod of Services that are called clicv2, clicv2-redis, ...
+_OF_KUBERNETES = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)?)")
 _OF_THE_SDK = {"CLICV2_URL", "CLICV2_API_KEY"}
 
 
@@ -74,7 +77,8 @@ def _tell_unread() -> bool:
     fields = Settings.model_fields
     known = {name.upper(): str(fields[name].validation_alias or f"{_PREFIX}{name.upper()}") for name in fields}
     read = {*known.values(), *_OF_THE_SDK}
-    unread = sorted(name for name in os.environ if name.startswith(_PREFIX) and name not in read)
+    ours = {name for name in os.environ if name.startswith(_PREFIX) and not _OF_KUBERNETES.fullmatch(name)}
+    unread = sorted(ours - read)
     for name in unread:
         meant = get_close_matches(name.removeprefix(_PREFIX), known, 1)
         remedy = f"Is it {known[meant[0]]}?" if meant else "Take it away"
