@@ -74,14 +74,12 @@ def _settings() -> Settings | None:
 
 def _tell_unread() -> bool:
     """Whether there are variables that look like settings and are none, which have been told then."""
-    fields = Settings.model_fields
-    known = {name.upper(): str(fields[name].validation_alias or f"{_PREFIX}{name.upper()}") for name in fields}
-    read = {*known.values(), *_OF_THE_SDK}
+    known = {name.upper() for name in Settings.model_fields}
     ours = {name for name in os.environ if name.startswith(_PREFIX) and not _OF_KUBERNETES.fullmatch(name)}
-    unread = sorted(ours - read)
+    unread = sorted(ours - {f"{_PREFIX}{name}" for name in known} - _OF_THE_SDK)
     for name in unread:
         meant = get_close_matches(name.removeprefix(_PREFIX), known, 1)
-        remedy = f"Is it {known[meant[0]]}?" if meant else "Take it away"
+        remedy = f"Is it {_PREFIX}{meant[0]}?" if meant else "Take it away"
         _tell("problem", "settings", f"{name} is no setting, and nobody reads it. {remedy}")
     return bool(unread)
 

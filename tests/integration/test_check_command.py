@@ -58,14 +58,14 @@ def test_settings_that_make_no_sense(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "remedy"),
     [
         ("CLICV2_DEADLINE", "Is it CLICV2_DEADLINE_S?"),
-        ("CLICV2_HOST", "Is it HOST?"),
+        ("CLICV2_THREDS", "Is it CLICV2_THREADS?"),
         ("CLICV2_WHAT_IS_THIS", "Take it away"),
     ],
 )
 def test_what_looks_like_a_setting_and_is_none(monkeypatch: pytest.MonkeyPatch, name: str, remedy: str) -> None:
     """A misspelt name changes nothing, and nobody would notice."""
     monkeypatch.setenv("CLICV2_API_KEY", "the SDK's")
-    for told in ("SERVICE_HOST", "SERVICE_PORT_HTTP", "PORT", "PORT_8000_TCP_ADDR", "REDIS_SERVICE_PORT"):
+    for told in ("SERVICE_HOST", "SERVICE_PORT_HTTP", "PORT_8000_TCP_ADDR", "REDIS_SERVICE_PORT"):
         monkeypatch.setenv(f"CLICV2_{told}", "Kubernetes's")
     monkeypatch.setenv(name, "5")
     code, found = check()
