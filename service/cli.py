@@ -9,11 +9,8 @@ from typing import Annotated
 
 import typer
 
-from service import log, tracing
-from service.app import build, build_worker, create_app, create_worker_app
 from service.commands import check, keys, models, report, score, select
 from service.commands.options import or_exit, read_settings
-from service.server import make_server
 
 _HELP = """How visually complex a picture is, and where.
 
@@ -65,6 +62,11 @@ def serve(
     CLICV2_REDIS_URL=redis://queue CLICV2_TRITON_URL=triton:8001 clicv2 serve
     """
     settings = read_settings(host=host, port=port, model_repository=model_repository)
+    # Most of a second, for which neither the other commands nor a shell's completion are to wait.
+    from service import log, tracing
+    from service.app import build, create_app
+    from service.server import make_server
+
     log.configure(settings.log_format, settings.log_level, trace_id=tracing.trace_id)
     service = or_exit(partial(build, settings))
     make_server(or_exit(partial(create_app, service)), service.door, settings).run()
@@ -88,6 +90,10 @@ def worker(
     CLICV2_REDIS_URL=redis://queue CLICV2_TRITON_URL=triton:8001 clicv2 worker --port 8001
     """
     settings = read_settings(host=host, port=port, model_repository=model_repository)
+    from service import log, tracing  # see `serve`
+    from service.app import build_worker, create_worker_app
+    from service.server import make_server
+
     log.configure(settings.log_format, settings.log_level, trace_id=tracing.trace_id)
     workplace = or_exit(partial(build_worker, settings))
     make_server(create_worker_app(workplace), workplace.worker, settings).run()

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 import typer
 from pydantic import ValidationError
 
-from service.commands.checks import Check, Wrong, checks
+from service.commands.options import told
 from service.settings import Settings
 
 _NOTHING: dict[str, object] = {}
@@ -33,15 +33,17 @@ def check() -> None:
     unread = _tell_unread()
     logging.disable()  # the lines below say it all
     try:
-        wrong = settings is None or not asyncio.run(_all(checks(settings))) or unread
+        wrong = settings is None or not asyncio.run(_all(settings)) or unread
     finally:
         logging.disable(logging.NOTSET)
     raise typer.Exit(1 if wrong else 0)
 
 
-async def _all(wanted: list[Check]) -> bool:
+async def _all(settings: Settings) -> bool:
+    from service.commands.checks import Wrong, checks  # all of the service, for which other commands are not to wait
+
     failed: set[str] = set()
-    for each in wanted:
+    for each in checks(settings):
         try:
             if missing := each.needs & failed:
                 raise Wrong(f"not tried, for it needs: {', '.join(sorted(missing))}", "Put right what is wrong above")
@@ -58,13 +60,8 @@ def _settings() -> Settings | None:
     try:
         settings = Settings(**_NOTHING)  # type: ignore[arg-type]  # all comes from the environment
     except ValidationError as error:
-        for each in error.errors(include_url=False, include_input=False):
-            name = "_".join(map(str, each["loc"])).upper()
-            _tell(
-                "problem",
-                "settings",
-                f"{name if name in ('HOST', 'PORT') else f'CLICV2_{name}'}: {each['msg']}. Put it right",
-            )
+        for what in told(error):
+            _tell("problem", "settings", f"{what}. Put it right")
         return None
     queue = "gateways and workers over Redis" if settings.redis_url else "gateway and worker in one process"
     model = "Triton" if settings.triton_url else "ONNX Runtime"
