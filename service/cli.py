@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -104,7 +105,16 @@ def worker(
 
 
 def main() -> None:
+    _open_streams()
     app()
+
+
+def _open_streams() -> None:
+    """Put something in the place of streams that whoever started us has closed, or the next file that is opened would
+    be the standard output. There nothing is read, results cannot be written, and notes go nowhere."""
+    for name, mode, flags in (("stdin", "r", os.O_RDONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode, encoding="utf-8"))
 
 
 if __name__ == "__main__":
