@@ -128,10 +128,19 @@ def _facts(summary: Summary, manifest: Manifest) -> list[tuple[str, str]]:
         ("mean score", f"{summary.mean:.3f}"),
         ("files", f"{summary.bytes / 1e6:,.1f} MB"),
         ("cannot be scored", f"{summary.broken.count:,}"),
-        ("nearly one colour", f"{summary.constant.count:,}"),
+        ("nearly one colour", _nearly_constant(summary)),
         ("copies of others", f"{summary.copies:,}"),
         ("model", f"{manifest.name}:{manifest.version}, sha256 {manifest.sha256[:12]}"),
     ]
+
+
+def _nearly_constant(summary: Summary) -> str:
+    """How many, and not that there are none where nobody has looked."""
+    if summary.contrasted == summary.scored:
+        return f"{summary.constant.count:,}"
+    if summary.contrasted:
+        return f"{summary.constant.count:,} of {summary.contrasted:,}; of the others the scores do not say"
+    return "not known: a service made the scores"
 
 
 def _jpeg(image: Image.Image) -> str:

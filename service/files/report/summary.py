@@ -107,6 +107,7 @@ class Summary:
         most, least: by score.
         dots: at most DOTS + 1 pictures, chosen by their paths.
         constant, broken: what is wrong, and with which.
+        contrasted: of how many pictures the rows say how much contrast there is: not of those that a service scored.
         duplicates: the largest groups; groups, copies: of how many, and how many files could go.
     """
 
@@ -117,6 +118,7 @@ class Summary:
         self.cells: Counts = np.zeros((BINS, (DECADES[1] - DECADES[0]) * CELLS_A_DECADE), np.int64)
         self.named: dict[tuple[int, int], str] = {}
         self.constant, self.broken = Listed(), Listed()
+        self.contrasted = 0
         self.duplicates: list[Copies] = []
         self.groups = self.copies = 0
         self._total = 0.0
@@ -177,7 +179,10 @@ class Summary:
             self._dots.add(-_luck(each.path), each)
         self._most.add(each.score, each)
         self._least.add(-each.score, each)
-        if each.contrast is not None and each.contrast < NEARLY_CONSTANT:
+        if each.contrast is None:
+            return
+        self.contrasted += 1
+        if each.contrast < NEARLY_CONSTANT:
             self.constant.add(each.path, f"contrast {each.contrast:.4f}, score {each.score:.3f}")
 
     def _find_copies(self, files: sqlite3.Connection) -> None:

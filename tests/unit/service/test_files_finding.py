@@ -262,7 +262,10 @@ def test_each_path_is_new_once(folder: Path) -> None:
     assert seen.again == 2  # x/d.jpg, and a.jpg once more than it had to be found
 
 
-PACKED = {"s.tar.gz": "w:gz", "s.tgz": "w:gz", "s.TAR.xz": "w:xz", "s.txz": "w:xz", "s.tar.bz2": "w:bz2"}
+PACKED = {"s.tar.gz": "w:gz", "s.tgz": "w:gz", "s.TAR.xz": "w:xz", "s.txz": "w:xz"} | {
+    "s.tar.bz2": "w:bz2",
+    "s.tbz2": "w:bz2",
+}
 
 
 def read_as_it_comes(*arguments: str) -> dict[str, bytes]:
@@ -362,10 +365,11 @@ def test_a_header_that_is_damaged_is_no_end_of_a_compressed_shard(folder: Path) 
     assert "what follows is lost" in second.why
 
 
-def test_what_nobody_can_unpack_is_told(folder: Path) -> None:
-    (folder / "x/s.tar.zst").touch()
+@pytest.mark.parametrize("name", ["s.tar.zst", "s.tzst", "s.tar.lz4"])
+def test_what_nobody_can_unpack_is_told(folder: Path, name: str) -> None:
+    (folder / "x" / name).touch()
     troubles = [each for each in Finder(["x"]) if isinstance(each, Trouble)]
-    assert [(each.path, each.why[-9:]) for each in troubles] == [("x/s.tar.zst", "unpack it")]
+    assert [(each.path, each.why[-9:]) for each in troubles] == [(f"x/{name}", "unpack it")]
 
 
 def test_one_that_is_too_large_is_not_held() -> None:
@@ -376,6 +380,11 @@ def test_one_that_is_too_large_is_not_held() -> None:
     with pytest.raises(TooLarge):
         member.read(99)
     assert not loaded
+    member.hold(100)
+    assert member.read(100) == b""
+    assert loaded == [1]
+    with pytest.raises(ValueError, match="not held"):
+        member.read(100)
 
 
 def test_what_waits_is_bounded() -> None:

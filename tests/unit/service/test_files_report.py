@@ -125,6 +125,22 @@ def test_the_most_and_the_least_complex_once_each() -> None:
     assert summary.mean == pytest.approx(scores.mean())
 
 
+@pytest.mark.parametrize(
+    ("contrasts", "said"),
+    [
+        ((0.001, 0.5), "1"),
+        ((0.001, None), "1 of 1; of the others the scores do not say"),
+        ((None, None), "not known: a service made the scores"),
+    ],
+)
+def test_what_nobody_has_looked_at_is_not_called_in_order(
+    scorer: LocalScorer, contrasts: tuple[float | None, ...], said: str
+) -> None:
+    summary = Summary(0)
+    summary.take(row(n, 0.5, contrast=contrast) for n, contrast in enumerate(contrasts))
+    assert f"<dt>nearly one colour</dt><dd>{said}</dd>" in render(summary, "x", scorer)
+
+
 def test_copies_are_listed_from_the_largest_group() -> None:
     summary = Summary(0)
     rows = [row(n, 0.5, sha256=f"{min(n, 3):064}") for n in range(40)] + [row(99, 0.5)]
