@@ -8,8 +8,9 @@
 
 Of a file that is there several times, one is to be chosen, unless copies are wanted: the one whose path comes first.
 
-Within a part chance decides: by seed and path alone, so that it is the same in whatever order the pictures come, and
-of a set that has grown most of the choice stays. What a part lacks, the others give.
+Within a part chance decides: by seed and the file's bytes alone, so that it is the same in whatever order the pictures
+come and wherever they lie, and of a set that has grown most of the choice stays. What a part lacks, the others give.
+Where a table does not have the digest of a file, its path stands for it.
 
 All are kept on a disk meanwhile, and memory is bounded whatever the number.
 """
@@ -79,7 +80,7 @@ class Pool:
                 continue
             self.size += 1
             file = row.path if self._copies else row.sha256 or row.path
-            values = (row.path, row.score, self._luck(row.path), file)
+            values = (row.path, row.score, self._luck(row.sha256 or row.path), file)
             self._database.execute("INSERT INTO pictures VALUES (?, ?, ?, ?)", values)
 
     def choose(self, number: int, strategy: Strategy) -> int:
@@ -131,8 +132,8 @@ class Pool:
             "JOIN quotas USING (part) WHERE place <= quota"
         )
 
-    def _luck(self, path: str) -> int:
-        digest = hashlib.blake2b(path.encode(), digest_size=7, key=str(self._seed).encode()).digest()
+    def _luck(self, file: str) -> int:
+        digest = hashlib.blake2b(file.encode(), digest_size=7, key=str(self._seed).encode()).digest()
         return int.from_bytes(digest)
 
 

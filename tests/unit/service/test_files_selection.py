@@ -78,6 +78,21 @@ def test_the_same_whatever_the_order(strategy: Strategy) -> None:
     assert choose(100, strategy) == choose(100, strategy, dict(shuffled))
 
 
+@pytest.mark.parametrize("strategy", Strategy)
+def test_the_same_wherever_the_files_lie(strategy: Strategy) -> None:
+    """Named from another folder, or moved, they are the same pictures."""
+    chosen = []
+    for folder in ("photos", "/mnt/elsewhere", "../photos"):
+        with Pool(0) as pool:
+            pool.take(
+                Row(path=f"{folder}/{path}", score=score, sha256=f"{n}")
+                for n, (path, score) in enumerate(SCORES.items())
+            )
+            pool.choose(100, strategy)
+            chosen.append({path.removeprefix(folder) for path in pool.chosen()})
+    assert chosen[0] == chosen[1] == chosen[2]
+
+
 @pytest.mark.parametrize("strategy", [Strategy.UNIFORM, Strategy.STRATIFIED])
 def test_another_seed_is_another_choice(strategy: Strategy) -> None:
     first, second = choose(100, strategy), choose(100, strategy, seed=1)
