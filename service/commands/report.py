@@ -8,6 +8,7 @@ import typer
 
 from service.commands.options import read_settings
 from service.commands.scores import (
+    STOPPED,
     Concurrency,
     PathsOrNone,
     Repository,
@@ -64,6 +65,7 @@ def report(
         else:
             summary.take(scored_rows(named, scorer, threads, stop, zero=zero))
         if stop.asked:
+            note(STOPPED)
             raise typer.Exit(stop.exit_code)
         if not summary.scored:
             note(

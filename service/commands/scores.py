@@ -41,6 +41,7 @@ Concurrency = Annotated[
     typer.Option("--concurrency", "-j", min=1, help="Pictures at once. One a core by default.", show_default=False),
 ]
 
+STOPPED = "stopped, and nothing is kept; `clicv2 score --output FILE` goes on where it was stopped, then --scores FILE"
 _BROKEN_PIPE = 128 + 13  # what a shell says of a process that was ended by SIGPIPE
 
 

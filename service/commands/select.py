@@ -8,6 +8,7 @@ import typer
 
 from service.commands.options import read_settings
 from service.commands.scores import (
+    STOPPED,
     Concurrency,
     PathsOrNone,
     Repository,
@@ -73,6 +74,7 @@ def select(
             threads = concurrency or settings.threads
             pool.take(scored_rows(named, local_scorer(settings, threads), threads, stop, zero=zero))
         if stop.asked:
+            note(STOPPED)
             raise typer.Exit(stop.exit_code)
         if pool.unscored:
             note(f"{pool.unscored:,} files could not be scored, and cannot be chosen")

@@ -235,6 +235,21 @@ def test_a_signal_ends_it_with_what_is_done_written(repository: Path, tmp_path: 
     assert found == sorted(str(path) for path in folder.rglob("*.png"))[: len(found)]
 
 
+@pytest.mark.parametrize(("command", "option", "name"), [("report", "-o", "out/r.html"), ("select", "--links", "out")])
+def test_what_keeps_nothing_says_what_would(tmp_path: Path, command: str, option: str, name: str) -> None:
+    slow = tiny_model.write(tmp_path / "model", work=20)
+    folder = many(tmp_path / "many", 1000)
+    process = started(command, folder, option, tmp_path / name, "--model-repository", slow, stderr=subprocess.PIPE)
+    while not (tmp_path / "out").exists():  # it takes signals by then
+        time.sleep(0.01)
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"stopped, and nothing is kept; `clicv2 score --output FILE`" in said
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     slow = tiny_model.write(tmp_path / "slow", work=2000)  # a picture takes many seconds
     (tmp_path / "a.png").write_bytes(encode(noise(64, 64), "PNG"))
