@@ -2,15 +2,22 @@
 
 import asyncio
 import logging
+import os
+import re
 import sys
+from difflib import get_close_matches
 
 import typer
 from pydantic import ValidationError
 
-from service.commands.checks import Check, Wrong, checks
+from service.commands.options import told
 from service.settings import Settings
 
 _NOTHING: dict[str, object] = {}
+_PREFIX = "CLICV2_"
+# What Kubernetes tells every pod of Services that are called clicv2, clicv2-redis, ...
+_OF_KUBERNETES = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)?)")
+_OF_THE_SDK = {"CLICV2_URL", "CLICV2_API_KEY"}
 
 
 def check() -> None:
@@ -23,17 +30,20 @@ def check() -> None:
     CLICV2_REDIS_URL=redis://queue CLICV2_TRITON_URL=triton:8001 clicv2 check
     """
     settings = _settings()
+    unread = _tell_unread()
     logging.disable()  # the lines below say it all
     try:
-        wrong = settings is None or not asyncio.run(_all(checks(settings)))
+        wrong = settings is None or not asyncio.run(_all(settings)) or unread
     finally:
         logging.disable(logging.NOTSET)
     raise typer.Exit(1 if wrong else 0)
 
 
-async def _all(wanted: list[Check]) -> bool:
+async def _all(settings: Settings) -> bool:
+    from service.commands.checks import Wrong, checks  # all of the service, for which other commands are not to wait
+
     failed: set[str] = set()
-    for each in wanted:
+    for each in checks(settings):
         try:
             if missing := each.needs & failed:
                 raise Wrong(f"not tried, for it needs: {', '.join(sorted(missing))}", "Put right what is wrong above")
@@ -50,18 +60,25 @@ def _settings() -> Settings | None:
     try:
         settings = Settings(**_NOTHING)  # type: ignore[arg-type]  # all comes from the environment
     except ValidationError as error:
-        for each in error.errors(include_url=False, include_input=False):
-            name = "_".join(map(str, each["loc"])).upper()
-            _tell(
-                "problem",
-                "settings",
-                f"{name if name in ('HOST', 'PORT') else f'CLICV2_{name}'}: {each['msg']}. Put it right",
-            )
+        for what in told(error):
+            _tell("problem", "settings", f"{what}. Put it right")
         return None
     queue = "gateways and workers over Redis" if settings.redis_url else "gateway and worker in one process"
     model = "Triton" if settings.triton_url else "ONNX Runtime"
     _tell("ok", "settings", f"{queue}, {model}, {settings.threads} threads; Python {sys.version.split()[0]}")
     return settings
+
+
+def _tell_unread() -> bool:
+    """Whether there are variables that look like settings and are none, which have been told then."""
+    known = {name.upper() for name in Settings.model_fields}
+    ours = {name for name in os.environ if name.startswith(_PREFIX) and not _OF_KUBERNETES.fullmatch(name)}
+    unread = sorted(ours - {f"{_PREFIX}{name}" for name in known} - _OF_THE_SDK)
+    for name in unread:
+        meant = get_close_matches(name.removeprefix(_PREFIX), known, 1)
+        remedy = f"Is it {_PREFIX}{meant[0]}?" if meant else "Take it away"
+        _tell("problem", "settings", f"{name} is no setting, and nobody reads it. {remedy}")
+    return bool(unread)
 
 
 def _tell(verdict: str, name: str, what: str) -> None:

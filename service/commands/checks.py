@@ -127,7 +127,7 @@ async def _onnxruntime(settings: Settings) -> str:
     except ImportError as error:
         if settings.redis_url:
             return "not installed: this machine can be a gateway, and no worker"
-        raise Wrong(f"it cannot be imported: {error}", "pip install 'clicv2-complexity[serve]'") from error
+        raise Wrong(f"it cannot be imported: {error}", "In the repository's folder: pip install '.[serve]'") from error
     opened = _open(settings)
     try:
         backend = OnnxBackend(opened, threads=1)
@@ -141,7 +141,7 @@ async def _redis(settings: Settings, url: str) -> str:
     try:
         from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
     except ImportError:
-        raise Wrong("redis is not installed", "pip install 'clicv2-complexity[redis]'") from None
+        raise Wrong("redis is not installed", "In the repository's folder: pip install '.[redis]'") from None
     try:
         async with asyncio.timeout(PATIENCE_S), _connected(url) as client:
             started = time.monotonic()
@@ -187,7 +187,9 @@ async def _triton(settings: Settings, url: str) -> str:
     try:
         from service.backend.triton import TritonBackend
     except ImportError as error:
-        raise Wrong(f"its client cannot be imported: {error}", "pip install 'clicv2-complexity[triton]'") from error
+        raise Wrong(
+            f"its client cannot be imported: {error}", "In the repository's folder: pip install '.[triton]'"
+        ) from error
     _open(settings)
     backend = TritonBackend(
         url,

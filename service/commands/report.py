@@ -8,6 +8,7 @@ import typer
 
 from service.commands.options import read_settings
 from service.commands.scores import (
+    STOPPED,
     Concurrency,
     PathsOrNone,
     Repository,
@@ -22,6 +23,7 @@ from service.commands.scores import (
     scored_rows,
 )
 from service.files.names import as_text
+from service.files.replacing import Replacement
 from service.files.report.summary import Summary
 from service.files.stopping import Stop
 
@@ -52,20 +54,23 @@ def report(
     summary = Summary(examples)
     with ending_in_words(), ExitStack() as after:
         stop = after.enter_context(Stop())
+        page = after.enter_context(Replacement(output))
         threads = concurrency or settings.threads
         scorer = local_scorer(settings, threads)
+        from service.files.report.page import environment, render  # ONNX Runtime is installed only where it is used
+
+        environment()
         if scores:
             summary.take(of_model(known_rows(named, scores, stop), scores, scorer.making))
         else:
             summary.take(scored_rows(named, scorer, threads, stop, zero=zero))
         if stop.asked:
+            note(STOPPED)
             raise typer.Exit(stop.exit_code)
         if not summary.scored:
             note(
                 f"there is nothing to tell of: no picture could be scored, and {summary.broken.count:,} files could not"
             )
             raise typer.Exit(1)
-        from service.files.report.page import write_page  # ONNX Runtime is installed only where it is used
-
-        write_page(summary, title or as_text(", ".join(named) or str(scores)), scorer, output)
+        page.write(render(summary, title or as_text(", ".join(named) or str(scores)), scorer).encode())
     note(f"{output} tells of {summary.scored:,} pictures; {summary.broken.count:,} could not be scored")

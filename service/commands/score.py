@@ -77,6 +77,7 @@ def score(
     clicv2 score photos/ --output scores.csv --retry-errors
     clicv2 score 'photos/**/*.png' --output scores.parquet --heatmaps maps/
     find . -name '*.jpg' -print0 | clicv2 score -0 - --format jsonl
+    curl https://example.org/photo.jpg | clicv2 score -
     clicv2 score photos/ --server https://complexity.example --output scores.csv
     """
     wanted = or_exit(lambda: form_of(output, Form.JSONL if json_lines else form))

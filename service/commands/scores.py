@@ -1,7 +1,6 @@
 """What `clicv2 score`, `report` and `select` have in common: options, ends, and pictures turned into rows."""
 
-import os
-import sys
+import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,7 +27,7 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from service.files.local import LocalScorer
 
-WHAT = "Pictures, folders, tars (.tar, .tar.gz, .tar.xz, .tar.bz2), 'patterns', or - for a list."
+WHAT = "Pictures, folders, tars (.tar, .tar.gz, .tar.xz, .tar.bz2), 'patterns', or - for a list, or a picture, by pipe."
 Paths = Annotated[list[str], typer.Argument(metavar="PATH", help=WHAT, show_default=False)]
 PathsOrNone = Annotated[list[str] | None, typer.Argument(metavar="PATH", help=WHAT, show_default=False)]
 Scores = Annotated[
@@ -42,6 +41,7 @@ Concurrency = Annotated[
     typer.Option("--concurrency", "-j", min=1, help="Pictures at once. One a core by default.", show_default=False),
 ]
 
+STOPPED = "stopped, and nothing is kept; `clicv2 score --output FILE` goes on where it was stopped, then --scores FILE"
 _BROKEN_PIPE = 128 + 13  # what a shell says of a process that was ended by SIGPIPE
 
 
@@ -54,8 +54,10 @@ def ending_in_words() -> Iterator[None]:
         typer.echo(f"clicv2: {error}", err=True)
         raise typer.Exit(error.exit_code) from None
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try once more at its end
         raise typer.Exit(_BROKEN_PIPE) from None
+    except sqlite3.Error as error:  # what is kept on the disk meanwhile, of millions of pictures
+        typer.echo(f"clicv2: the folder for temporary files, TMPDIR, cannot be used: {error}", err=True)
+        raise typer.Exit(1) from None
 
 
 def note(message: str) -> None:
@@ -74,7 +76,7 @@ def local_scorer(settings: Settings, threads: int, heatmaps: Heatmaps | None = N
     try:
         from service.files.local import LocalScorer
     except ImportError:  # where only gateways run, say
-        raise Missing("onnxruntime", "scoring on this machine", "serve") from None
+        raise Missing("onnxruntime", "scoring on this machine", "'.[serve]'") from None
 
     version = or_exit(lambda: contract.open_version(settings.model_repository / settings.model, settings.model_version))
     return or_exit(lambda: LocalScorer(version, settings.limits, threads, heatmaps))
@@ -118,7 +120,8 @@ def known_rows(paths: list[str], scores: Path, stop: Stop) -> Iterator[Row]:
             found = True
             yield row
     if not found:
-        raise BadScores(f"{scores} has no picture" + (f" of {', '.join(wanted)}" if wanted else ""))
+        which = f" of {', '.join(wanted)}: paths are compared as they are written there" if wanted else ""
+        raise BadScores(f"{scores} has no picture{which}")
 
 
 def of_model(rows: Iterable[Row], scores: Path, making: Making) -> Iterator[Row]:

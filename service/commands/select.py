@@ -8,6 +8,7 @@ import typer
 
 from service.commands.options import read_settings
 from service.commands.scores import (
+    STOPPED,
     Concurrency,
     PathsOrNone,
     Repository,
@@ -36,13 +37,17 @@ def select(
             file_okay=False, help="Make links here instead of a list; a new or empty folder.", show_default=False
         ),
     ] = None,
+    copies: Annotated[
+        bool, typer.Option("--copies", help="Let a file's copies be chosen too, instead of one of them.")
+    ] = False,
     scores: Scores = None,
     concurrency: Concurrency = None,
     zero: Zero = False,
     model_repository: Repository = None,
 ) -> None:
-    """Choose pictures by their complexity: a list of paths, or a folder of links, by rising score. The same pictures
-    and the same seed give the same choice.
+    """Choose pictures by their complexity: a list of paths, or a folder of links, by rising score, and by falling
+    score with --strategy high. The same pictures and the same seed give the same choice, in whatever order they come.
+    Of a file that is there several times only one is chosen.
 
     \b
     uniform     equally many from each twentieth of the range of scores, so
@@ -62,17 +67,20 @@ def select(
         stop = after.enter_context(Stop())
         if links:
             open_folder(links)
-        pool = after.enter_context(Pool(seed))
+        pool = after.enter_context(Pool(seed, copies=copies))
         if scores:
             pool.take(known_rows(named, scores, stop))
         else:
             threads = concurrency or settings.threads
             pool.take(scored_rows(named, local_scorer(settings, threads), threads, stop, zero=zero))
         if stop.asked:
+            note(STOPPED)
             raise typer.Exit(stop.exit_code)
         if pool.unscored:
             note(f"{pool.unscored:,} files could not be scored, and cannot be chosen")
         chosen = pool.choose(number, strategy) if pool.size else 0
+        if pool.left_out:
+            note(f"copies of other files that were left out: {pool.left_out:,}; --copies lets them in")
         if chosen < number:
             note(f"there are only {chosen:,} pictures to choose from")
         listed = pool.chosen(most_complex_first=strategy is Strategy.HIGH) if chosen else iter(())

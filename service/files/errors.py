@@ -34,11 +34,14 @@ class BadScores(FilesError):
 
 
 class Missing(FilesError):
-    """A part that is not installed."""
+    """A part that is not installed.
 
-    def __init__(self, package: str, purpose: str, extra: str | None = "files") -> None:
-        install = f"'clicv2-complexity[{extra}]'" if extra else package
-        super().__init__(f"{purpose} needs {package}: pip install {install}")
+    Args:
+        what: to give to pip, where the repository is: none of it is in a package index, where its names may be others'.
+    """
+
+    def __init__(self, package: str, purpose: str, what: str = "'.[files]'") -> None:
+        super().__init__(f"{purpose} needs {package}: pip install {what} in the repository's folder")
 
 
 class ServerFailed(FilesError):

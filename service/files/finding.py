@@ -1,7 +1,5 @@
-"""Arguments -> pictures, one by one: files, folders, tar shards, patterns, and lists on the standard input."""
+"""Arguments -> pictures, one by one: files, folders, tar shards, patterns, and what comes on the standard input."""
 
-import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -23,10 +21,10 @@ from clicv2.sources import (
 )
 from service.files.names import as_text, one_line
 from service.files.packed import DAMAGED, Member, Room, is_packed, is_unread, packed_members
+from service.files.piped import Piped, beginning, listed
 
 STDIN = "-"
 _MAGIC = frozenset("*?[")
-_PIECE = 64 * 1024
 
 
 class Source(Protocol):
@@ -60,7 +58,7 @@ class Picture:
 
     def hold(self, max_bytes: int | None) -> None:
         """To be called before the next one is found: after that, what streams by is gone."""
-        if isinstance(self.source, Member):
+        if isinstance(self.source, Member | Piped):
             self.source.hold(max_bytes)
 
 
@@ -84,7 +82,7 @@ class Finder:
     """What to look through.
 
     Attributes:
-        arguments: paths, patterns, or `-` for a list.
+        arguments: paths, patterns, or `-` for a list on the standard input, or a picture itself.
         zero: the list's paths end in a zero byte and not in a line's end.
         skip: a folder that is left out although it may lie within: our own pictures go there.
         unpack: False: raise Uncountable at a compressed shard.
@@ -119,11 +117,17 @@ class Finder:
 
     def _of(self, argument: str) -> Iterator[Found]:
         if argument == STDIN:
-            return chain.from_iterable(map(self._at, map(Path, _listed(zero=self.zero))))
+            return self._piped()
         path = Path(argument)
         if _there(path) or not _MAGIC.intersection(argument):
             return self._at(path)
         return chain.from_iterable(map(self._in_file, filter(_is_wanted, _matches(path))))
+
+    def _piped(self) -> Iterator[Found]:
+        first, is_picture = beginning()
+        if is_picture:
+            return iter([Picture(STDIN, Piped(first))])
+        return chain.from_iterable(map(self._at, map(Path, listed(first, zero=self.zero))))
 
     def _at(self, path: Path) -> Iterator[Found]:
         """What was named is taken to be a picture, whatever its name; a folder is looked through."""
@@ -228,19 +232,6 @@ def _there(path: Path) -> bool:
 
 def _is_wanted(file: Path) -> bool:
     return file.suffix.lower() in SUFFIXES or is_shard(file)
-
-
-def _listed(*, zero: bool) -> Iterator[str]:
-    """Paths on the standard input, however many, each as soon as it is there."""
-    buffered = sys.stdin.buffer
-    # Without a lock that a thread would hold while it waits: Python could not end meanwhile.
-    stream = getattr(buffered, "raw", buffered)
-    rest = b""
-    while piece := stream.read(_PIECE):
-        *whole, rest = (rest + piece).split(b"\0" if zero else b"\n")
-        yield from map(os.fsdecode, filter(None, whole if zero else (line.removesuffix(b"\r") for line in whole)))
-    if rest:
-        yield os.fsdecode(rest)
 
 
 def _matches(pattern: Path) -> Iterator[Path]:

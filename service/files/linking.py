@@ -1,7 +1,6 @@
 """Chosen pictures as a folder of links, or as a list for other programs."""
 
 import os
-import sys
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -10,6 +9,7 @@ from service.files.errors import FilesError, Unwritable
 from service.files.finding import Source, locate
 from service.files.heatmaps import slug
 from service.files.names import as_path
+from service.files.printing import put
 
 # In memory; a compressed shard is read once for each so many.
 _AT_ONCE = 10_000
@@ -23,14 +23,15 @@ class Unlistable(FilesError):
 
 
 def print_list(paths: Iterable[str], *, zero: bool) -> None:
-    """Texts as the paths themselves, byte for byte. Raises Unlistable, BrokenPipeError."""
+    """Texts as the paths themselves, byte for byte. Raises Unlistable, Unwritable, BrokenPipeError."""
     end = b"\0" if zero else b"\n"
-    for path in paths:
-        name = os.fsencode(as_path(path))
-        if end in name:
-            raise Unlistable(path)
-        sys.stdout.buffer.write(name + end)
-    sys.stdout.buffer.flush()
+    rest = iter(paths)
+    while some := list(islice(rest, _AT_ONCE)):
+        names = [os.fsencode(as_path(path)) for path in some]
+        for name, path in zip(names, some, strict=True):
+            if end in name:
+                raise Unlistable(path)
+        put(b"".join(name + end for name in names))
 
 
 def open_folder(folder: Path) -> None:

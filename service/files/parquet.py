@@ -5,6 +5,7 @@ A Parquet file is none before its last bytes are there, and nothing can be added
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Self
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 from service.files.errors import BadScores, FilesError, Missing, Unwritable
 from service.files.names import one_line
 from service.files.rows import Columns, Row
-from service.files.score_file import Making, ScoreFile, check_columns, check_making, read_lines
+from service.files.score_file import Making, ScoreFile, check_columns, check_making, no_file, read_lines
 
 # Rows in memory at once, and those of a row group.
 _GROUP = 10_000
@@ -26,6 +27,8 @@ class ParquetFile:
     def __init__(self, path: Path, making: Making) -> None:
         """Raises Missing, Unwritable, BadScores."""
         _library()
+        if path.exists() and not path.is_file():
+            raise no_file(path)
         self._path = path
         self._making = making
         self._lines_path = path.with_name(path.name + ".partial.jsonl")
@@ -66,6 +69,8 @@ class ParquetFile:
             unfinished.replace(self._path)
             self._lines_path.unlink()
         except OSError as error:
+            with suppress(OSError):  # there may be room for others' files again; the rows are in their lines
+                unfinished.unlink(missing_ok=True)
             raise Unwritable(self._path, error) from error
 
     def _unpack(self) -> None:

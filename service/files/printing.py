@@ -1,8 +1,11 @@
-"""Rows on the standard output, each as soon as it is there."""
+"""Rows and lists on the standard output, each as soon as it is there."""
 
+import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+from service.files.errors import Unwritable
 from service.files.rows import Columns, Row
 from service.files.score_file import LineFormat, head, line
 
@@ -21,12 +24,12 @@ class Printed:
 
     def prior(self) -> Iterator[Row]:
         if self._form:
-            _print(head(self._form, self._columns))
+            put(head(self._form, self._columns))
         return iter(())
 
     def write(self, row: Row) -> None:
-        """Raises BrokenPipeError when nobody reads any more."""
-        _print(line(row, self._form, self._columns) if self._form else table_line(row))
+        """Raises Unwritable, and BrokenPipeError when nobody reads any more."""
+        put(line(row, self._form, self._columns) if self._form else table_line(row))
 
     def finish(self) -> None:
         pass
@@ -38,6 +41,19 @@ def table_line(row: Row) -> bytes:
     return f"{row.score:8.4f}  {row.path}\n".encode()
 
 
-def _print(data: bytes) -> None:
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+def put(data: bytes) -> None:
+    """Print it. Raises Unwritable, as of a full disk, and BrokenPipeError when nobody reads any more."""
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        abandon()
+        raise
+    except OSError as error:
+        abandon()
+        raise Unwritable(Path("the standard output"), error) from error
+
+
+def abandon() -> None:
+    """Let what could not be printed go nowhere, or Python would try once more at its end, and fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -38,7 +38,7 @@ class RemoteScorer:
         try:
             from clicv2_client import Clicv2Error, Client
         except ImportError:
-            raise Missing("clicv2-client", "--server", None) from None
+            raise Missing("clicv2-client", "--server", "./client") from None
         self._client = Client(url, timeout_s=timeout_s)
         self.max_bytes = max_bytes
         self._heatmaps = heatmaps

@@ -269,6 +269,11 @@ def check_making(path: Path, row: Row, making: Making) -> None:
         raise BadScores(f"{path} has its heatmaps in {Path(row.heatmap).parents[1]}, not in {folder}")
 
 
+def no_file(path: Path) -> BadScores:
+    """It is a device, say."""
+    return BadScores(f"{path} is no file that can be continued; leave --output away")
+
+
 def _csv(values: Iterable[object]) -> bytes:
     text = StringIO()
     csv.writer(text, lineterminator="\n").writerow(values)
@@ -283,7 +288,7 @@ def _open(path: Path) -> FileIO:
         raise Unwritable(path, error) from error
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise BadScores(f"{path} is no file that can be continued; leave --output away")
+        raise no_file(path)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # What another process has just finished with may be gone from its place: nobody would find our rows.

@@ -6,8 +6,11 @@
     stratified   as many from each part of the set, ranked by score and cut into parts of one size: the distribution is
                  the set's own, and no chance decides whether its ends are there
 
-Within a part chance decides: by seed and path alone, so that it is the same in whatever order the pictures come, and
-of a set that has grown most of the choice stays. What a part lacks, the others give.
+Of a file that is there several times, one is to be chosen, unless copies are wanted: the one whose path comes first.
+
+Within a part chance decides: by seed and the file's bytes alone, so that it is the same in whatever order the pictures
+come and wherever they lie, and of a set that has grown most of the choice stays. What a part lacks, the others give.
+Where a table does not have the digest of a file, its path stands for it.
 
 All are kept on a disk meanwhile, and memory is bounded whatever the number.
 """
@@ -43,19 +46,26 @@ _PART_OF = {
 class Pool:
     """Scored pictures to choose from.
 
+    Args:
+        seed: of chance.
+        copies: whether files that are others' copies, byte for byte, may be chosen too.
+
     Attributes:
         size: how many there are.
         unscored: how many came without a score.
+        left_out: how many are copies of others, once chosen.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, copies: bool = False) -> None:
         self.size = 0
         self.unscored = 0
+        self.left_out = 0
         self._seed = seed
+        self._copies = copies
         self._database = sqlite3.connect("", isolation_level=None)  # in a file without a name if it is large
         self._database.execute("PRAGMA cache_size = -32768")
         self._database.execute("PRAGMA journal_mode = OFF")
-        self._database.execute("CREATE TABLE pictures (path TEXT, score REAL, luck INTEGER)")
+        self._database.execute("CREATE TABLE pictures (path TEXT, score REAL, luck INTEGER, file TEXT)")
 
     def __enter__(self) -> Self:
         return self
@@ -69,10 +79,14 @@ class Pool:
                 self.unscored += 1
                 continue
             self.size += 1
-            self._database.execute("INSERT INTO pictures VALUES (?, ?, ?)", (row.path, row.score, self._luck(row.path)))
+            file = row.path if self._copies else row.sha256 or row.path
+            values = (row.path, row.score, self._luck(row.sha256 or row.path), file)
+            self._database.execute("INSERT INTO pictures VALUES (?, ?, ?, ?)", values)
 
     def choose(self, number: int, strategy: Strategy) -> int:
         """Choose so many, or all if there are no more; how many that are. `chosen` has them then."""
+        if not self._copies:
+            self._leave_copies_out()
         if strategy in (Strategy.HIGH, Strategy.LOW):
             order = "DESC" if strategy is Strategy.HIGH else "ASC"
             self._database.execute(
@@ -91,6 +105,16 @@ class Pool:
         for (path,) in self._database.execute(f"SELECT path FROM chosen ORDER BY score {order}, path"):  # noqa: S608  # ditto
             yield path
 
+    def _leave_copies_out(self) -> None:
+        self._database.execute(
+            "CREATE TABLE once AS SELECT path, score, luck, file FROM "
+            "(SELECT *, ROW_NUMBER() OVER (PARTITION BY file ORDER BY path) AS place FROM pictures) WHERE place = 1"
+        )
+        self._database.execute("DROP TABLE pictures")
+        self._database.execute("ALTER TABLE once RENAME TO pictures")
+        (there,) = self._database.execute("SELECT COUNT(*) FROM pictures").fetchone()
+        self.size, self.left_out = there, self.size - there
+
     def _choose_by_part(self, number: int, strategy: Strategy) -> None:
         low, high = self._database.execute("SELECT MIN(score), MAX(score) FROM pictures").fetchone()
         parts = min(_PARTS, number)
@@ -108,8 +132,8 @@ class Pool:
             "JOIN quotas USING (part) WHERE place <= quota"
         )
 
-    def _luck(self, path: str) -> int:
-        digest = hashlib.blake2b(path.encode(), digest_size=7, key=str(self._seed).encode()).digest()
+    def _luck(self, file: str) -> int:
+        digest = hashlib.blake2b(file.encode(), digest_size=7, key=str(self._seed).encode()).digest()
         return int.from_bytes(digest)
 
 

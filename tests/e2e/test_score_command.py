@@ -26,6 +26,7 @@ from serving import Server, serving
 from typer.testing import CliRunner
 
 from service.files.outputs import read_scores
+from service.files.seen import Seen
 
 RANDOM = random.Random(0)
 BROKEN = {
@@ -60,8 +61,8 @@ def photos(tmp_path: Path) -> Path:
     with open(os.fsencode(folder) + b"/caf\xe9\nau lait.png", "wb") as file:  # noqa: PTH123  # bytes
         file.write(encode(noise(64, 64, 3), "PNG"))
     with tarfile.open(folder / "shard.tar", "w") as tar:
-        for name in ("x/d.png", "x/e.png"):
-            data = encode(noise(64, 64, len(name)), "PNG")
+        for seed, name in enumerate(("x/d.png", "x/e.png"), 7):
+            data = encode(noise(64, 64, seed), "PNG")
             info = tarfile.TarInfo(name)
             info.size = len(data)
             tar.addfile(info, BytesIO(data))
@@ -234,6 +235,21 @@ def test_a_signal_ends_it_with_what_is_done_written(repository: Path, tmp_path: 
     assert found == sorted(str(path) for path in folder.rglob("*.png"))[: len(found)]
 
 
+@pytest.mark.parametrize(("command", "option", "name"), [("report", "-o", "out/r.html"), ("select", "--links", "out")])
+def test_what_keeps_nothing_says_what_would(tmp_path: Path, command: str, option: str, name: str) -> None:
+    slow = tiny_model.write(tmp_path / "model", work=20)
+    folder = many(tmp_path / "many", 1000)
+    process = started(command, folder, option, tmp_path / name, "--model-repository", slow, stderr=subprocess.PIPE)
+    while not (tmp_path / "out").exists():  # it takes signals by then
+        time.sleep(0.01)
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"stopped, and nothing is kept; `clicv2 score --output FILE`" in said
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     slow = tiny_model.write(tmp_path / "slow", work=2000)  # a picture takes many seconds
     (tmp_path / "a.png").write_bytes(encode(noise(64, 64), "PNG"))
@@ -291,6 +307,44 @@ def test_who_reads_no_more_is_no_error(tmp_path: Path, repository: Path) -> None
     assert err == ""
     if process.stderr:
         process.stderr.close()
+
+
+def test_a_picture_by_pipe(photos: Path, repository: Path) -> None:
+    named = run("score", photos / "a.png", "--json", "--model-repository", repository)
+    process = started("score", "-", "--json", "--model-repository", repository, stdin=subprocess.PIPE,
+                      stdout=subprocess.PIPE)  # fmt: skip
+    out, _ = process.communicate((photos / "a.png").read_bytes(), timeout=120)
+    assert process.returncode == 0
+    assert json.loads(out) == json.loads(named.stdout) | {"path": "-"}
+
+
+@pytest.mark.parametrize("arguments", [["score"], ["score", "--json"], ["score", "--format", "csv"], ["select"]])
+def test_an_output_that_is_full_is_told(photos: Path, repository: Path, arguments: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        process = started(*arguments, photos / "deep", "--model-repository", repository, stdout=full,
+                          stderr=subprocess.PIPE)  # fmt: skip
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert err.decode().splitlines()[-1] == "clicv2: the standard output cannot be written: No space left on device"
+    assert b"Traceback" not in err
+    assert b"Exception" not in err
+
+
+def test_a_temporary_folder_that_is_full_is_told(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the paths of millions of files lie meanwhile; here a few fill it."""
+    folder = many(tmp_path / "many", 500)
+    real = Seen.__enter__
+
+    def enter(seen: Seen) -> Seen:
+        seen._database.execute("PRAGMA max_page_count = 3")
+        return real(seen)
+
+    monkeypatch.setattr(Seen, "__enter__", enter)
+    done = CliRunner().invoke(app, ["score", str(folder), "--model-repository", str(repository)])
+    assert done.exit_code == 1
+    assert "TMPDIR, cannot be used: database or disk is full" in done.output
 
 
 def test_memory_does_not_grow_with_the_files(tmp_path: Path, repository: Path) -> None:
@@ -381,8 +435,8 @@ def test_no_server(photos: Path) -> None:
 @pytest.mark.parametrize(
     ("missing", "arguments", "says"),
     [
-        ("clicv2_client", ["--server", "http://127.0.0.1:1"], "pip install clicv2-client"),
-        ("pyarrow", ["-o", "s.parquet"], "pip install 'clicv2-complexity[files]'"),
+        ("clicv2_client", ["--server", "http://127.0.0.1:1"], "pip install ./client"),
+        ("pyarrow", ["-o", "s.parquet"], "pip install '.[files]'"),
     ],
 )
 def test_what_is_not_installed_is_named(
@@ -410,7 +464,7 @@ def test_a_machine_with_the_least_installed_has_its_commands(photos: Path) -> No
     for name in ("score", "report", "select"):
         code, said = ask(name, photos)
         assert code == 2
-        assert "scoring on this machine needs onnxruntime: pip install 'clicv2-complexity[serve]'" in said
+        assert "scoring on this machine needs onnxruntime: pip install '.[serve]'" in said
     code, said = ask("check")
     assert code == 1
     assert "it cannot be imported" in said
@@ -460,3 +514,15 @@ def test_select_of_a_folder(photos: Path, repository: Path) -> None:
     done = run("select", photos / "deep", "-n", "5", "--model-repository", repository)
     assert done.stdout.decode().splitlines() == [str(photos / "deep/b.jpg"), str(photos / "deep/er/c.webp")]
     assert b"there are only 2 pictures" in done.stderr
+
+
+def test_select_leaves_copies_out_and_says_so(photos: Path, repository: Path) -> None:
+    (photos / "deep/a copy.jpg").write_bytes((photos / "deep/b.jpg").read_bytes())
+    arguments = ("select", photos / "deep", "-n", "3", "--strategy", "high", "--model-repository", repository)
+    alone, together = run(*arguments), run(*arguments, "--copies")
+    assert sorted(alone.stdout.decode().splitlines()) == [
+        str(photos / f"deep/{n}") for n in ("a copy.jpg", "er/c.webp")
+    ]
+    assert b"copies of other files that were left out: 1; --copies lets them in" in alone.stderr
+    assert len(together.stdout.splitlines()) == 3
+    assert together.stderr == b""

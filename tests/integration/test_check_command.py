@@ -54,6 +54,28 @@ def test_settings_that_make_no_sense(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "CLICV2_DEADLINE_S" in found["settings"][1]
 
 
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("CLICV2_DEADLINE", "Is it CLICV2_DEADLINE_S?"),
+        ("CLICV2_THREDS", "Is it CLICV2_THREADS?"),
+        ("CLICV2_WHAT_IS_THIS", "Take it away"),
+    ],
+)
+def test_what_looks_like_a_setting_and_is_none(monkeypatch: pytest.MonkeyPatch, name: str, remedy: str) -> None:
+    """A misspelt name changes nothing, and nobody would notice."""
+    monkeypatch.setenv("CLICV2_API_KEY", "the SDK's")
+    for told in ("SERVICE_HOST", "SERVICE_PORT_HTTP", "PORT_8000_TCP_ADDR", "REDIS_SERVICE_PORT"):
+        monkeypatch.setenv(f"CLICV2_{told}", "Kubernetes's")
+    monkeypatch.setenv(name, "5")
+    code, found = check()
+    assert code == 1
+    assert found["settings"][1] == f"{name} is no setting, and nobody reads it. {remedy}"
+    assert found["a picture"][0] == "ok"
+    monkeypatch.delenv(name)
+    assert check()[0] == 0
+
+
 def test_access(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOST", "0.0.0.0")  # noqa: S104  # nothing listens
     _, found = check()

@@ -16,7 +16,7 @@ from typing import cast
 import pytest
 import tiny_model
 import trustme
-from clicv2_client import AsyncClient, Client, ConnectionFailed, Scored, TimedOut, errors
+from clicv2_client import AsyncClient, Client, ConnectionFailed, Scored, TimedOut, errors, sending
 from clicv2_client.retry import NEVER, Retry
 from fleet import PICTURES
 from pictures import encode, noise
@@ -208,6 +208,33 @@ def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
         assert time.monotonic() - started < 1 + SLACK_S
     with Client(url(port), retry=Retry(attempts=2)) as client, pytest.raises(ConnectionFailed):
         client.models()
+
+
+def test_a_host_that_takes_no_connections_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its packets are lost, as of a machine without power, whose address another one has by the next attempt."""
+    monkeypatch.setattr(sending, "CONNECT_S", 0.2)
+    with ExitStack() as sockets:
+        listener = sockets.enter_context(socket.create_server((HOST, 0), backlog=1))
+        port = listener.getsockname()[1]
+        for _ in range(3):  # and then the kernel lets nobody else in
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            with suppress(BlockingIOError):
+                waiting.connect((HOST, port))
+        with (
+            Client(url(port), timeout_s=60, retry=Retry(attempts=2)) as client,
+            pytest.raises(ConnectionFailed, match="no connection in time"),
+        ):
+            client.models()
+
+        async def ask() -> None:
+            async with AsyncClient(url(port), timeout_s=60, retry=Retry(attempts=2)) as other:
+                with pytest.raises(ConnectionFailed, match="no connection in time"):
+                    await other.models()
+
+        started = time.monotonic()
+        asyncio.run(ask())
+        assert time.monotonic() - started < 20
 
 
 def test_a_certificate_that_nobody_trusts_is_no_reason_to_wait() -> None:

@@ -5,7 +5,10 @@ Those of `clicv2` have examples, which are commands that there are.
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 
 import pytest
 import typer
@@ -67,3 +70,24 @@ def test_every_command_has_examples_that_can_be_typed(path: tuple[str, ...]) -> 
 @pytest.mark.parametrize("arguments", ["score --no-such-option photos/", "keys change", "models list --file x", "sore"])
 def test_what_cannot_be_typed_is_seen(arguments: str) -> None:
     assert understood(shlex.split(arguments)).startswith("not understood")
+
+
+def test_a_shells_completion_does_not_wait_for_the_service() -> None:
+    """Which is most of a second of imports, at each press of Tab."""
+    look = "import sys, service.cli; print({'fastapi', 'uvicorn', 'onnxruntime', 'jinja2', 'redis'} & {*sys.modules})"
+    assert subprocess.check_output([sys.executable, "-c", look], text=True).strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [("clicv2 se", {"select", "serve"}), ("clicv2 select --strategy ", {"high", "low", "stratified", "uniform"})],
+)
+def test_completion(words: str, offered: set[str]) -> None:
+    asked = {"_CLICV2_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = CliRunner().invoke(service_app, [], prog_name="clicv2", env=asked)
+    assert set(done.output.split()) == offered
+
+
+def test_the_version_is_told() -> None:
+    done = CliRunner().invoke(service_app, ["--version"])
+    assert (done.exit_code, done.output) == (0, f"clicv2 {version('clicv2-complexity')}\n")

@@ -5,39 +5,63 @@
 
 from clicv2_client import errors
 from clicv2_client.async_client import AsyncClient
-from clicv2_client.calls import CompareOptions, HeatmapOptions, ScoreOptions
+from clicv2_client.calls import CompareOptions, HeatmapOptions, JobOptions, ScoreOptions
 from clicv2_client.client import Client
 from clicv2_client.errors import Clicv2Error, ConnectionFailed, InvalidAnswer, Problem, TimedOut, UnreadablePicture
+from clicv2_client.jobs import AsyncJobs, Jobs
 from clicv2_client.many import Scored
 from clicv2_client.pictures import Picture
 from clicv2_client.results import (
     Batch,
+    BatchCounts,
+    ComparedPicture,
     Comparison,
     Complexity,
     Difference,
+    Figure,
     Grid,
     HeatmapPicture,
+    ImageFacts,
+    Job,
+    JobCounts,
+    JobEvent,
+    JobItem,
     Model,
+    ModelName,
     Rendering,
+    Timings,
+    Webhook,
 )
 from clicv2_client.retry import NEVER, Retry
 
 __all__ = [
     "NEVER",
     "AsyncClient",
+    "AsyncJobs",
     "Batch",
+    "BatchCounts",
     "Clicv2Error",
     "Client",
     "CompareOptions",
+    "ComparedPicture",
     "Comparison",
     "Complexity",
     "ConnectionFailed",
     "Difference",
+    "Figure",
     "Grid",
     "HeatmapOptions",
     "HeatmapPicture",
+    "ImageFacts",
     "InvalidAnswer",
+    "Job",
+    "JobCounts",
+    "JobEvent",
+    "JobItem",
+    "JobOptions",
+    "Jobs",
     "Model",
+    "ModelName",
     "Picture",
     "Problem",
     "Rendering",
@@ -45,6 +69,8 @@ __all__ = [
     "ScoreOptions",
     "Scored",
     "TimedOut",
+    "Timings",
     "UnreadablePicture",
+    "Webhook",
     "errors",
 ]

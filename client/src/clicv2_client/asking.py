@@ -20,7 +20,7 @@ from clicv2_client.exchange import Call, Exchange, Outcome, Program, Send
 from clicv2_client.options import LIMITS, Options
 from clicv2_client.results import JobEvent
 from clicv2_client.retry import Retry
-from clicv2_client.sending import failure, send, send_async
+from clicv2_client.sending import failure, send, send_async, timeout
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ class Asking:
                 outcome = None
 
     def listen(self, call: Call[None], after: int, timeout_s: float | None) -> Generator[JobEvent, None, None]:
-        listening, time_left = self.exchange.listening(after), _TimeLeft.of(timeout_s)
+        listening, time_left = self.exchange.listening(after, timeout_s), _TimeLeft.of(timeout_s)
         while not listening.ended:
             error: Clicv2Error | None = None
             try:
@@ -114,7 +114,7 @@ class AsyncAsking:
                 outcome = None
 
     async def listen(self, call: Call[None], after: int, timeout_s: float | None) -> AsyncGenerator[JobEvent, None]:
-        listening, time_left = self.exchange.listening(after), _TimeLeft.of(timeout_s)
+        listening, time_left = self.exchange.listening(after, timeout_s), _TimeLeft.of(timeout_s)
         while not listening.ended:
             error: Clicv2Error | None = None
             try:
@@ -172,7 +172,7 @@ def _request(
         call.method,
         call.path.removeprefix("/"),
         headers={**call.headers, **headers},
-        timeout=httpx.Timeout(max(0.001, min(SILENCE_S, time_left.seconds))),
+        timeout=timeout(min(SILENCE_S, time_left.seconds)),
     )
 
 

@@ -28,6 +28,8 @@ from clicv2_client.results import (
 )
 
 COMPLEXITY = "/v1/complexity"
+# For a look at a job, which the service has ready.
+LOOK_S = 10.0
 JSON = "application/json"
 
 
@@ -191,7 +193,15 @@ def submit_archive(archive: Picture, terms: Terms, **options: Unpack[JobOptions]
 
 
 def job(job_id: str, terms: Terms) -> Call[Job]:
-    return Call("GET", _job(job_id), partial(read, Job), terms.timeout_s, {"limit": "0"}, headers=_headers(JSON, terms))
+    return Call(
+        "GET",
+        _job(job_id),
+        partial(read, Job),
+        terms.timeout_s,
+        {"limit": "0"},
+        headers=_headers(JSON, terms),
+        attempt_s=LOOK_S,
+    )
 
 
 def results(job_id: str, offset: int, terms: Terms) -> Call[JobPage]:

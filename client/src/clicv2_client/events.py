@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pydantic_core import from_json
 
-from clicv2_client.errors import Clicv2Error, InvalidAnswer
+from clicv2_client.errors import Clicv2Error, InvalidAnswer, TimedOut
 from clicv2_client.results import JobEvent
 from clicv2_client.retry import Retry
 
@@ -76,16 +76,22 @@ class Listening:
     Args:
         after: the last event that is known; 0: none.
         luck: uniform in [0, 1).
+        patience_s: how long new streams are asked for when none says anything.
 
     Attributes:
         ended: there is nothing more to come.
     """
 
-    def __init__(self, after: int, retry: Retry, luck: Callable[[], float]) -> None:
+    def __init__(
+        self, after: int, retry: Retry, luck: Callable[[], float], clock: Callable[[], float], patience_s: float
+    ) -> None:
         self.ended = False
         self._after = after
         self._retry = retry
         self._luck = luck
+        self._clock = clock
+        self._patience_s = patience_s
+        self._silent_since: float | None = None
         self._failures = 0
         self._said_s: float | None = None
         self._parser = Parser()
@@ -97,6 +103,7 @@ class Listening:
 
     def feed(self, piece: bytes) -> Iterator[JobEvent]:
         """Raises InvalidAnswer."""
+        self._silent_since = None
         for sent in self._parser.feed(piece):
             event = _read(sent)
             if event.id is not None:
@@ -106,11 +113,15 @@ class Listening:
             yield event
 
     def pause_s(self, error: Clicv2Error | None) -> float:
-        """How long to wait until the next stream. Raises the error if there is to be none.
+        """How long to wait until the next stream. Raises the error, or TimedOut, if there is to be none.
 
         Args:
             error: None: a stream was there, and has ended too soon.
         """
+        now = self._clock()
+        self._silent_since = now if self._silent_since is None else self._silent_since
+        if now - self._silent_since > self._patience_s:
+            raise error or TimedOut(f"no word of the service for {self._patience_s:g} s")
         self._failures += 1
         self._said_s = self._parser.retry_s or self._said_s
         if error is not None and not (error.retryable and self._retry.allows(self._failures)):

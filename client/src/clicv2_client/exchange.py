@@ -25,9 +25,11 @@ TIMEOUT = "X-Request-Timeout"
 KEY = "Idempotency-Key"
 # The service takes no less; an attempt with less time than this is none.
 LEAST_S = 0.05
-# Pauses between two looks at a job; and how long a look may take, so that a restart of the service is waited for.
+# Pauses between two looks at a job.
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.1, 5.0
-_LOOK_S = 60.0
+# How long a service that is out of reach is asked about a job again, when the caller has set no end: a restart is
+# waited for, one that is gone for good is told of.
+PATIENCE_S = 60.0
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -40,6 +42,8 @@ class Call(Generic[T_co]):
     Attributes:
         parse: from a good answer to the result. Raises InvalidAnswer.
         timeout_s: until the result, all attempts and pauses together.
+        attempt_s: an attempt without an answer for so long is over, and is followed by another: what is asked for is
+            there or not, so only a connection that is dead takes that long. None: each may take all the time.
         keyed: send an Idempotency-Key, so that a repetition is no second job.
         timed: tell the service how long the answer is waited for.
         done_by: after an attempt of which nobody knows how it ended, this says that it did what was asked.
@@ -55,6 +59,7 @@ class Call(Generic[T_co]):
     keyed: bool = False
     timed: bool = False
     done_by: type[Problem] | None = None
+    attempt_s: float | None = None
 
     @property
     def replayable(self) -> bool:
@@ -109,12 +114,14 @@ class Exchange:
         if call.keyed:
             headers.setdefault(KEY, str(uuid.uuid4()))
         failures = 0
+        error: Clicv2Error | None = None
         while True:
             left_s = until - self._clock()
-            if left_s < LEAST_S:
-                raise TimedOut(f"no answer within {call.timeout_s:g} s")
+            if left_s < LEAST_S:  # a busy machine wakes us later than we asked for
+                raise error or TimedOut(f"no answer within {call.timeout_s:g} s")
             asked_s = self._asked_s(call, left_s)
-            outcome = yield Send(call, headers if asked_s is None else headers | {TIMEOUT: f"{asked_s:.3f}"}, until)
+            over = until if call.attempt_s is None else min(until, self._clock() + call.attempt_s)
+            outcome = yield Send(call, headers if asked_s is None else headers | {TIMEOUT: f"{asked_s:.3f}"}, over)
             if isinstance(outcome, Reply) and outcome.ok:
                 return call.parse(outcome)
             error = problem_of(outcome) if isinstance(outcome, Reply) else outcome
@@ -130,25 +137,31 @@ class Exchange:
             failures += 1
             pause_s = self._retry.pause_s(failures, error.retry_after_s, self._luck())
             in_time = self._clock() + pause_s + LEAST_S <= until
-            if not (error.retryable and in_time and self._retry.allows(failures)):
+            passing = error.retryable or (over < until and type(error) is TimedOut)
+            if not (passing and in_time and self._retry.allows(failures)):
                 raise error
             yield Wait(pause_s)
 
-    def listening(self, after: int) -> Listening:
-        """To the events of a job that come after one."""
-        return Listening(after, self._retry, self._luck)
+    def listening(self, after: int, timeout_s: float | None) -> Listening:
+        """To the events of a job that come after one.
+
+        Args:
+            timeout_s: None: however long it takes, as long as the service is there.
+        """
+        patience_s = PATIENCE_S if timeout_s is None else float("inf")
+        return Listening(after, self._retry, self._luck, self._clock, patience_s)
 
     def until_ended(self, ask: Callable[[float], Call[Job]], timeout_s: float | None) -> Program[Job]:
         """Ask how a job stands, ever more seldom, until it has ended. Raises TimedOut, and what a call raises.
 
         Args:
             ask: from the time that the call may take.
-            timeout_s: None: however long it takes.
+            timeout_s: None: however long it takes, as long as the service is there.
         """
         until = float("inf") if timeout_s is None else self._clock() + timeout_s
         pause_s = _FIRST_LOOK_S
         while True:
-            job = yield from self.of(ask(max(LEAST_S, min(_LOOK_S, until - self._clock()))))
+            job = yield from self.of(ask(PATIENCE_S if timeout_s is None else max(LEAST_S, until - self._clock())))
             if job.ended:
                 return job
             left_s = until - self._clock()

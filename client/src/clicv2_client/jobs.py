@@ -98,15 +98,19 @@ class Jobs:
 
         Args:
             after: `id` of the last event that is known.
-            timeout_s: until its end; None: however long it takes.
+            timeout_s: until its end; None: however long it takes, but a service that is out of reach for a minute is an
+                error.
         """
         return self._asking.listen(calls.events(job_id, self._terms(None)), after, timeout_s)
 
     def wait(self, job_id: str, *, timeout_s: float | None = None) -> Job:
         """Return when the job has ended: `done` or `expired`.
 
+        A service that restarts meanwhile is waited for. One that keeps its jobs in Redis goes on with this one; any
+        other has forgotten it, and that is an `errors.UnknownJob`: submit it again.
+
         Args:
-            timeout_s: None: however long it takes.
+            timeout_s: None: however long it takes, but a service that is out of reach for a minute is an error.
         """
         return self._asking.run(self._asking.exchange.until_ended(partial(_look, job_id), timeout_s))
 

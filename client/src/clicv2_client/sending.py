@@ -20,6 +20,9 @@ from clicv2_client.exchange import Send
 
 T = TypeVar("T")
 
+# A host that is there takes a connection much sooner; one that is not may be another one by the next attempt.
+CONNECT_S = 5.0
+
 
 def send(http: httpx.Client, step: Send) -> Reply | Clicv2Error:
     """Raises UnreadablePicture."""
@@ -60,8 +63,13 @@ def request(
         params=dict(step.call.params),
         headers={**step.headers, **(opened.headers if opened else {})},
         content=content,
-        timeout=max(0.001, step.until - time.monotonic()),
+        timeout=timeout(step.until - time.monotonic()),
     )
+
+
+def timeout(left_s: float) -> httpx.Timeout:
+    """Of each wait for the network."""
+    return httpx.Timeout(max(0.001, left_s), connect=max(0.001, min(CONNECT_S, left_s)))
 
 
 def failure(error: Exception) -> Clicv2Error:
@@ -72,6 +80,8 @@ def failure(error: Exception) -> Clicv2Error:
 
 
 def _kind(error: Exception) -> Clicv2Error:
+    if isinstance(error, httpx.ConnectTimeout):
+        return ConnectionFailed("no connection in time")
     if isinstance(error, httpx.TimeoutException | TimeoutError):
         return TimedOut("no answer in time")
     if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol):

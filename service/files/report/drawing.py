@@ -1,6 +1,6 @@
 """Geometry of the page's charts: data -> positions, for the template to draw as SVG in the page's own colours."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,11 +102,11 @@ def histogram(counts: Counts, reference: Sequence[float], median: float) -> Char
     )
 
 
-def scatter(cells: Counts, dots: Sequence[Scored]) -> Chart:
+def scatter(cells: Counts, named: Mapping[tuple[int, int], str], dots: Sequence[Scored]) -> Chart:
     """Score against bytes a pixel: a dot a picture, or cells where there are too many.
 
     Args:
-        cells: see `Summary.cells`; some picture lies in one.
+        cells, named: see `Summary`; some picture lies in one.
     """
     used = np.flatnonzero(cells.sum(axis=0))
     first = int(used[0]) // CELLS_A_DECADE
@@ -120,20 +120,23 @@ def scatter(cells: Counts, dots: Sequence[Scored]) -> Chart:
         "score",
         tuple(Tick(_across(float(power), low, high), f"{10.0**power:g}") for power in range(int(low), int(high) + 1)),
         _score_ticks(HEIGHT - BOTTOM, TOP),
-        boxes=_boxes(cells[:, first * CELLS_A_DECADE : last * CELLS_A_DECADE], x_of, low, high) if many else (),
+        boxes=_boxes(cells, named, first * CELLS_A_DECADE, x_of, low, high) if many else (),
         dots=() if many else tuple(_dot(each, low, high) for each in dots if each.bytes_a_pixel),
     )
 
 
-def _boxes(cells: Counts, x_of: Floats, low: float, high: float) -> tuple[Box, ...]:
+def _boxes(
+    cells: Counts, named: Mapping[tuple[int, int], str], first: int, x_of: Floats, low: float, high: float
+) -> tuple[Box, ...]:
+    """Args: first: the column of the cells that begins at x_of[0]."""
     tall = (HEIGHT - BOTTOM - TOP) / BINS
     strengths = np.sqrt(cells / cells.max())  # a lone picture is to be seen beside a thousand
     boxes = []
     for row, column in np.argwhere(cells).tolist():
-        left, right = (_across(float(x_of[n]), low, high) for n in (column, column + 1))
-        label = (
-            f"{cells[row, column]:,} pictures of about {10 ** x_of[column]:.2g} bytes a pixel, score {row / BINS:.2f}"
-        )
+        left, right = (_across(float(x_of[n]), low, high) for n in (column - first, column - first + 1))
+        count = cells[row, column]
+        which = named[row, column] if count == 1 else f"{count:,} pictures, {named[row, column]} and others"
+        label = f"{which}: about {10 ** x_of[column - first]:.2g} bytes a pixel, score {row / BINS:.2f}"
         top = round(HEIGHT - BOTTOM - (row + 1) * tall, 1)
         strength = round(0.12 + 0.88 * float(strengths[row, column]), 2)
         boxes.append(Box(left, top, round(right - left, 1), round(tall, 1), label, strength))

@@ -3,7 +3,7 @@
 import base64
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -12,13 +12,16 @@ from clicv2 import contract
 from clicv2.contract import Manifest
 from clicv2.errors import ImageError
 from clicv2.heatmap import overlay, render_map
-from service.files.errors import Missing, Unwritable
+from service.files.errors import Missing
 from service.files.finding import Source, locate
 from service.files.local import LocalScorer
 from service.files.names import as_path
 from service.files.pipeline import PictureError
 from service.files.report import drawing
 from service.files.report.summary import DOTS, LISTED, NEARLY_CONSTANT, Scored, Summary
+
+if TYPE_CHECKING:  # installed only where it is used
+    from jinja2 import Environment
 
 # Longest side of a picture on the page, in pixels, and its JPEG quality: some 12 kB each.
 SIDE = 288
@@ -35,48 +38,46 @@ class Example:
     heatmap: str | None
 
 
-def write_page(summary: Summary, title: str, scorer: LocalScorer, out: Path) -> None:
-    """Write the page of a set in which something was scored. Raises Missing, Unwritable."""
-    page = render(summary, title, scorer)
-    unfinished = out.with_name(out.name + ".partial")
-    try:
-        unfinished.write_text(page, encoding="utf-8")
-        unfinished.replace(out)
-    except OSError as error:
-        raise Unwritable(out, error) from error
-
-
 def render(summary: Summary, title: str, scorer: LocalScorer) -> str:
+    """The page of a set in which something was scored. Raises Missing."""
+    dots = summary.dots
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            title=title,
+            facts=_facts(summary, scorer.manifest),
+            summary=summary,
+            histogram=drawing.histogram(summary.histogram, scorer.manifest.reference, summary.median),
+            scatter=drawing.scatter(summary.cells, summary.named, dots) if dots else None,
+            as_cells=len(dots) > DOTS,
+            most=examples(summary.most, scorer),
+            least=examples(summary.least, scorer),
+            listed=LISTED,
+            nearly_constant=NEARLY_CONSTANT,
+            scale=_jpeg(render_map(np.linspace(0, 1, 64, dtype=np.float32)[None], (256, 12), max_side=256)),
+            width=drawing.WIDTH,
+            height=drawing.HEIGHT,
+            left=drawing.LEFT,
+            right=drawing.WIDTH - drawing.RIGHT,
+            top=drawing.TOP,
+            bottom=drawing.HEIGHT - drawing.BOTTOM,
+        )
+    )
+
+
+def environment() -> "Environment":
+    """What makes the page, to be asked for before the pictures are scored. Raises Missing."""
     try:
         import jinja2
     except ImportError:
         raise Missing("jinja2", "the report") from None
-    environment = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("service.files.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    )
-    dots = summary.dots
-    return environment.get_template("report.html").render(
-        title=title,
-        facts=_facts(summary, scorer.manifest),
-        summary=summary,
-        histogram=drawing.histogram(summary.histogram, scorer.manifest.reference, summary.median),
-        scatter=drawing.scatter(summary.cells, dots) if dots else None,
-        as_cells=len(dots) > DOTS,
-        most=examples(summary.most, scorer),
-        least=examples(summary.least, scorer),
-        listed=LISTED,
-        nearly_constant=NEARLY_CONSTANT,
-        scale=_jpeg(render_map(np.linspace(0, 1, 64, dtype=np.float32)[None], (256, 12), max_side=256)),
-        width=drawing.WIDTH,
-        height=drawing.HEIGHT,
-        left=drawing.LEFT,
-        right=drawing.WIDTH - drawing.RIGHT,
-        top=drawing.TOP,
-        bottom=drawing.HEIGHT - drawing.BOTTOM,
     )
 
 
@@ -127,10 +128,19 @@ def _facts(summary: Summary, manifest: Manifest) -> list[tuple[str, str]]:
         ("mean score", f"{summary.mean:.3f}"),
         ("files", f"{summary.bytes / 1e6:,.1f} MB"),
         ("cannot be scored", f"{summary.broken.count:,}"),
-        ("nearly one colour", f"{summary.constant.count:,}"),
+        ("nearly one colour", _nearly_constant(summary)),
         ("copies of others", f"{summary.copies:,}"),
         ("model", f"{manifest.name}:{manifest.version}, sha256 {manifest.sha256[:12]}"),
     ]
+
+
+def _nearly_constant(summary: Summary) -> str:
+    """How many, and not that there are none where nobody has looked."""
+    if summary.contrasted == summary.scored:
+        return f"{summary.constant.count:,}"
+    if summary.contrasted:
+        return f"{summary.constant.count:,} of {summary.contrasted:,}; of the others the scores do not say"
+    return "not known: a service made the scores"
 
 
 def _jpeg(image: Image.Image) -> str:

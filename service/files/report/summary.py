@@ -103,9 +103,11 @@ class Summary:
         model: (name and version, sha256) of the rows; None before the first that has them.
         histogram: [BINS].
         cells: [BINS, columns of bytes a pixel], how many pictures lie in each.
+        named: of each cell that is not empty, the path that comes first.
         most, least: by score.
         dots: at most DOTS + 1 pictures, chosen by their paths.
         constant, broken: what is wrong, and with which.
+        contrasted: of how many pictures the rows say how much contrast there is: not of those that a service scored.
         duplicates: the largest groups; groups, copies: of how many, and how many files could go.
     """
 
@@ -114,7 +116,9 @@ class Summary:
         self.model: tuple[str, str | None] | None = None
         self.histogram: Counts = np.zeros(BINS, np.int64)
         self.cells: Counts = np.zeros((BINS, (DECADES[1] - DECADES[0]) * CELLS_A_DECADE), np.int64)
+        self.named: dict[tuple[int, int], str] = {}
         self.constant, self.broken = Listed(), Listed()
+        self.contrasted = 0
         self.duplicates: list[Copies] = []
         self.groups = self.copies = 0
         self._total = 0.0
@@ -169,11 +173,16 @@ class Summary:
         bin_ = min(int(each.score * BINS), BINS - 1)
         self.histogram[bin_] += 1
         if each.bytes_a_pixel:
-            self.cells[bin_, column(each.bytes_a_pixel)] += 1
+            cell = bin_, column(each.bytes_a_pixel)
+            self.cells[cell] += 1
+            self.named[cell] = min(each.path, self.named.get(cell, each.path))
             self._dots.add(-_luck(each.path), each)
         self._most.add(each.score, each)
         self._least.add(-each.score, each)
-        if each.contrast is not None and each.contrast < NEARLY_CONSTANT:
+        if each.contrast is None:
+            return
+        self.contrasted += 1
+        if each.contrast < NEARLY_CONSTANT:
             self.constant.add(each.path, f"contrast {each.contrast:.4f}, score {each.score:.3f}")
 
     def _find_copies(self, files: sqlite3.Connection) -> None:

@@ -5,9 +5,10 @@ import pickle
 import re
 from importlib.metadata import version
 
+import clicv2_client
 import httpx
 import pytest
-from clicv2_client import AsyncClient, Clicv2Error, Client, InvalidAnswer, Problem
+from clicv2_client import AsyncClient, Clicv2Error, Client, InvalidAnswer, Problem, results
 from clicv2_client.jobs import AsyncJobs, Jobs
 from clicv2_client.testing import PNG, FakeService
 
@@ -29,6 +30,14 @@ def shape(kind: type) -> dict[str, list[tuple[str, str]]]:
 def test_both_have_one_shape(waiting: type, awaited: type) -> None:
     expected = {RENAMED.get(name, name): parameters for name, parameters in shape(waiting).items()}
     assert shape(awaited) == expected
+
+
+def test_every_result_has_its_name_in_the_package() -> None:
+    """So that who writes types need not know in which module they are."""
+    made = {name for name, kind in vars(results).items() if inspect.isclass(kind) and issubclass(kind, results.Result)}
+    ours_alone = {"Result", "Models", "JobPage", "PageFacts"}
+    assert made - ours_alone <= set(clicv2_client.__all__)
+    assert {"Jobs", "AsyncJobs", "Picture", "Scored", "JobOptions"} <= set(clicv2_client.__all__)
 
 
 @pytest.fixture(autouse=True)

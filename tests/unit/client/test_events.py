@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import pytest
-from clicv2_client.errors import ConnectionFailed, InvalidAnswer, UnknownJob
+from clicv2_client.errors import ConnectionFailed, InvalidAnswer, TimedOut, UnknownJob
 from clicv2_client.errors import ProblemDocument as Document
 from clicv2_client.events import Listening, Parser, ServerSent
 from clicv2_client.results import JobEvent
@@ -59,7 +59,7 @@ def test_no_stream_breaks_it(stream: list[bytes]) -> None:
 
 
 def listening(after: int = 0, retry: Retry = Retry()) -> Listening:  # noqa: B008  # frozen
-    return Listening(after, retry, lambda: 0.5)
+    return Listening(after, retry, lambda: 0.5, lambda: 0.0, 60)
 
 
 def test_the_events_of_a_job() -> None:
@@ -99,6 +99,22 @@ def test_who_is_refused_is_not_asked_again() -> None:
         listening().pause_s(gone)
     with pytest.raises(ConnectionFailed):
         listening(retry=Retry(attempts=1)).pause_s(ConnectionFailed("cut"))
+
+
+@pytest.mark.parametrize("error", [ConnectionFailed("refused"), None])
+def test_a_service_that_is_gone_for_good_is_told_of(error: ConnectionFailed | None) -> None:
+    """A minute of silence in all, however often it has been away before."""
+    now = 0.0
+    listener = Listening(0, Retry(), lambda: 0.5, lambda: now, 60)
+    for _ in range(3):
+        listener.pause_s(error)
+        now += 59
+        listener.pause_s(error)
+        list(listener.feed(b": still here\n\n"))
+    listener.pause_s(error)
+    now += 61
+    with pytest.raises(TimedOut if error is None else ConnectionFailed):
+        listener.pause_s(error)
 
 
 @pytest.mark.parametrize("data", ["nonsense", "[]", "3", '{"counts": 3}', "{}"])

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import cycle
+from typing import TypeVar
 
 import httpx
 import pytest
@@ -19,7 +20,7 @@ from clicv2_client.errors import (
     TimedOut,
     UnknownJob,
 )
-from clicv2_client.exchange import LEAST_S, Call, Exchange, Send
+from clicv2_client.exchange import LEAST_S, Call, Exchange, Program, Send
 from clicv2_client.results import Job, JobCounts
 from clicv2_client.retry import Retry
 from clicv2_client.testing import STATUSES
@@ -28,6 +29,7 @@ from hypothesis import strategies as st
 from pydantic_core import to_json
 
 GOOD = Reply(200, httpx.Headers(), b"good")
+T = TypeVar("T")
 BROKEN = ConnectionFailed("no answer")
 
 
@@ -58,13 +60,16 @@ class World:
         self.exchange = Exchange(self.retry, lambda: self.now, self.luck)
 
     def run(self, call: Call[bytes]) -> bytes:
-        program = self.exchange.of(call)
+        return self.drive(self.exchange.of(call))
+
+    def drive(self, program: Program[T]) -> T:
         outcome: Reply | Clicv2Error | None = None
         while True:
             try:
                 step = program.send(outcome)
             except StopIteration as end:
-                return bytes(end.value)
+                result: T = end.value
+                return result
             if isinstance(step, Send):
                 self.sent.append(step)
                 self.sent_at.append(self.now)
@@ -162,6 +167,16 @@ def test_at_the_end_the_last_error_is_raised_and_not_that_time_is_over() -> None
     assert len(world.sent) >= 5
 
 
+def test_also_when_the_machine_slept_for_too_long() -> None:
+    world = World([BROKEN])
+    program = world.exchange.of(call())
+    program.send(None)
+    program.send(BROKEN)
+    world.now += 60
+    with pytest.raises(ConnectionFailed):
+        program.send(None)
+
+
 def test_attempts_may_be_limited() -> None:
     world = World([BROKEN], retry=Retry(attempts=3))
     with pytest.raises(ConnectionFailed):
@@ -257,6 +272,38 @@ def test_what_an_attempt_without_an_answer_has_done_is_done() -> None:
     assert World([BROKEN, refusal("unknown-job")]).run(delete) == b""
     with pytest.raises(UnknownJob):
         World([refusal("unknown-job")]).run(delete)
+
+
+def test_an_attempt_that_hangs_is_no_end_where_it_is_bounded() -> None:
+    """But what the service says it had no time for, or a certificate, is."""
+    hangs = TimedOut("no answer in time")
+    world = World([hangs, hangs, GOOD], took_s=1e9)
+    look = Call("GET", "/v1/jobs/1", lambda reply: reply.content, 60, attempt_s=10)
+    assert world.run(look) == b"good"
+    assert [round(step.until - at, 6) for step, at in zip(world.sent, world.sent_at, strict=True)] == [10, 10, 10]
+    world = World([hangs], took_s=1e9)
+    with pytest.raises(TimedOut):
+        world.run(look)
+    assert 1050 < world.now <= 1060
+    assert len(world.sent) == 6
+    world = World([hangs], took_s=1e9)
+    with pytest.raises(TimedOut):
+        world.run(call())
+    assert len(world.sent) == 1
+
+
+@pytest.mark.parametrize(("timeout_s", "expected_s"), [(300.0, 300.0), (None, 60.0)])
+def test_a_service_that_is_away_is_asked_about_a_job_until_the_callers_own_time_is_over(
+    timeout_s: float | None, expected_s: float
+) -> None:
+    world = World([BROKEN])
+
+    def ask(left_s: float) -> Call[Job]:
+        return Call("GET", "/v1/jobs/1", lambda _: job(ended=True), left_s)
+
+    with pytest.raises(ConnectionFailed):
+        world.drive(world.exchange.until_ended(ask, timeout_s))
+    assert expected_s - 3 < world.now - 1000 <= expected_s
 
 
 def job(*, ended: bool) -> Job:

@@ -10,16 +10,19 @@ import tarfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pictures import encode, noise
 
 from clicv2.errors import TooLarge
 from service.files.finding import Finder, Picture, Trouble, Uncountable, locate
 from service.files.heatmaps import Heatmaps, slug
 from service.files.names import as_path, as_text, one_line
 from service.files.packed import Member, Room
+from service.files.piped import BadList
 from service.files.seen import Seen
 
 NAMES = (
@@ -101,6 +104,16 @@ def test_nothing_there_is_told_before_anything_begins(folder: Path, argument: st
     Finder(["a.jpg", "*.webp", "-"]).check()
 
 
+class Drops:
+    """A stream that has a byte at a time."""
+
+    def __init__(self, data: bytes) -> None:
+        self._stream = io.BytesIO(data)
+
+    def read(self, _: int) -> bytes:
+        return self._stream.read(1)
+
+
 def given_on_stdin(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
     def put(data: bytes) -> None:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(data))))  # type: ignore[arg-type]
@@ -121,6 +134,42 @@ def test_a_longer_list_than_is_read_at_once(folder: Path, monkeypatch: pytest.Mo
     names = [f"{n:050}.jpg" for n in range(5000)]
     given_on_stdin(monkeypatch)("\r\n".join(names).encode())
     assert paths("-") == names
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("limit", [None, 10])
+def test_a_picture_itself(monkeypatch: pytest.MonkeyPatch, form: str, limit: int | None) -> None:
+    data = encode(noise(300, 200), form)
+    given_on_stdin(monkeypatch)(data)
+    (found,) = Finder(["-"])
+    assert isinstance(found, Picture)
+    assert found.path == "-"
+    found.hold(limit)
+    if limit:
+        with pytest.raises(TooLarge):
+            found.source.read(limit)
+    else:
+        assert found.source.read(len(data)) == data
+
+
+def test_a_picture_comes_in_drops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As over a slow network; a list that begins like one stays a list."""
+    data = encode(noise(9, 9), "WEBP")
+    for content, expected in ((data, ["-"]), (b"RIFF", ["RIFF"]), (b"R\nIFF.jpg\n", ["R", "IFF.jpg"])):
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=SimpleNamespace(raw=Drops(content))))
+        (first, *others) = Finder(["-"])
+        assert isinstance(first, Picture)
+        first.hold(None)
+        assert [first.path, *(each.path for each in others)] == expected
+        if expected == ["-"]:
+            assert first.source.read() == data
+
+
+@pytest.mark.parametrize("data", [b"a.jpg\0b.jpg\0", b"GIF89a\0\0"])
+def test_what_is_neither_a_list_nor_a_picture(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    given_on_stdin(monkeypatch)(data)
+    with pytest.raises(BadList, match="--null"):
+        list(Finder(["-"]))
 
 
 def test_troubles_are_told_where_they_are(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +262,10 @@ def test_each_path_is_new_once(folder: Path) -> None:
     assert seen.again == 2  # x/d.jpg, and a.jpg once more than it had to be found
 
 
-PACKED = {"s.tar.gz": "w:gz", "s.tgz": "w:gz", "s.TAR.xz": "w:xz", "s.txz": "w:xz", "s.tar.bz2": "w:bz2"}
+PACKED = {"s.tar.gz": "w:gz", "s.tgz": "w:gz", "s.TAR.xz": "w:xz", "s.txz": "w:xz"} | {
+    "s.tar.bz2": "w:bz2",
+    "s.tbz2": "w:bz2",
+}
 
 
 def read_as_it_comes(*arguments: str) -> dict[str, bytes]:
@@ -313,10 +365,11 @@ def test_a_header_that_is_damaged_is_no_end_of_a_compressed_shard(folder: Path) 
     assert "what follows is lost" in second.why
 
 
-def test_what_nobody_can_unpack_is_told(folder: Path) -> None:
-    (folder / "x/s.tar.zst").touch()
+@pytest.mark.parametrize("name", ["s.tar.zst", "s.tzst", "s.tar.lz4"])
+def test_what_nobody_can_unpack_is_told(folder: Path, name: str) -> None:
+    (folder / "x" / name).touch()
     troubles = [each for each in Finder(["x"]) if isinstance(each, Trouble)]
-    assert [(each.path, each.why[-9:]) for each in troubles] == [("x/s.tar.zst", "unpack it")]
+    assert [(each.path, each.why[-9:]) for each in troubles] == [(f"x/{name}", "unpack it")]
 
 
 def test_one_that_is_too_large_is_not_held() -> None:
@@ -327,6 +380,11 @@ def test_one_that_is_too_large_is_not_held() -> None:
     with pytest.raises(TooLarge):
         member.read(99)
     assert not loaded
+    member.hold(100)
+    assert member.read(100) == b""
+    assert loaded == [1]
+    with pytest.raises(ValueError, match="not held"):
+        member.read(100)
 
 
 def test_what_waits_is_bounded() -> None:

@@ -1,12 +1,15 @@
 """The page: what it counts, whose names it shows, and that it stays small."""
 
 import re
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import app
+from commands import app, run
 from pictures import encode, noise, scene
 from typer.testing import CliRunner
 
@@ -14,8 +17,9 @@ from clicv2 import contract
 from clicv2.headers import Limits
 from service.files.errors import Unwritable
 from service.files.local import LocalScorer, contrast
+from service.files.replacing import Replacement
 from service.files.report import drawing
-from service.files.report.page import render, write_page
+from service.files.report.page import render
 from service.files.report.summary import BINS, DOTS, LISTED, Summary
 from service.files.rows import Row
 
@@ -39,6 +43,17 @@ def photos(tmp_path: Path) -> Path:
     (folder / "<b>torn.jpg").write_bytes(b"text")
     (folder / HOSTILE.replace("/", "\\")).write_bytes(encode(noise(80, 80, 99), "PNG"))
     return folder
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """What a full disk is to this process; Python ignores the signal that comes with it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 class Page(HTMLParser):
@@ -110,6 +125,22 @@ def test_the_most_and_the_least_complex_once_each() -> None:
     assert summary.mean == pytest.approx(scores.mean())
 
 
+@pytest.mark.parametrize(
+    ("contrasts", "said"),
+    [
+        ((0.001, 0.5), "1"),
+        ((0.001, None), "1 of 1; of the others the scores do not say"),
+        ((None, None), "not known: a service made the scores"),
+    ],
+)
+def test_what_nobody_has_looked_at_is_not_called_in_order(
+    scorer: LocalScorer, contrasts: tuple[float | None, ...], said: str
+) -> None:
+    summary = Summary(0)
+    summary.take(row(n, 0.5, contrast=contrast) for n, contrast in enumerate(contrasts))
+    assert f"<dt>nearly one colour</dt><dd>{said}</dd>" in render(summary, "x", scorer)
+
+
 def test_copies_are_listed_from_the_largest_group() -> None:
     summary = Summary(0)
     rows = [row(n, 0.5, sha256=f"{min(n, 3):064}") for n in range(40)] + [row(99, 0.5)]
@@ -144,12 +175,22 @@ def test_everything_is_counted_and_little_is_listed(scorer: LocalScorer) -> None
 def test_dots_where_each_can_be_seen(many: int) -> None:
     summary = Summary(1)
     summary.take(row(n, 0.5, sha256=f"{n:064}") for n in range(many))
-    chart = drawing.scatter(summary.cells, summary.dots)
+    chart = drawing.scatter(summary.cells, summary.named, summary.dots)
     assert len(chart.dots) == (many if many <= DOTS else 0)
     assert bool(chart.boxes) == (many > DOTS)
     for dot in chart.dots:
         assert drawing.LEFT <= dot.x <= drawing.WIDTH - drawing.RIGHT
         assert drawing.TOP <= dot.y <= drawing.HEIGHT - drawing.BOTTOM
+
+
+def test_a_cell_names_a_picture_that_lies_in_it() -> None:
+    summary = Summary(0)
+    summary.take([*(row(n, 0.5, bytes=1) for n in range(2 * DOTS, 0, -1)), row(900_000, 0.1)])
+    labels = {box.label for box in drawing.scatter(summary.cells, summary.named, summary.dots).boxes}
+    assert labels == {
+        "900000.jpg: about 83 bytes a pixel, score 0.10",
+        "2,000 pictures, 1.jpg and others: about 0.0001 bytes a pixel, score 0.50",
+    }
 
 
 def test_the_histogram_is_to_scale() -> None:
@@ -174,11 +215,48 @@ def test_the_smallest_sets(scores: list[float], scorer: LocalScorer) -> None:
     assert render(bare, "bare", scorer).count("<svg") == 1
 
 
-def test_a_page_that_cannot_be_written(scorer: LocalScorer, tmp_path: Path) -> None:
-    summary = Summary(1)
-    summary.take([row(1, 0.5)])
-    with pytest.raises(Unwritable):
-        write_page(summary, "x", scorer, tmp_path / "missing" / "r.html")
+def test_a_page_that_cannot_be_written_is_told_of_before_anything_is_scored(
+    photos: Path, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(Summary, "take", lambda *_: pytest.fail("it was scored"))
+    arguments = ["report", str(photos), "--model-repository", str(repository), "-o"]
+    result = CliRunner().invoke(app, [*arguments, str(tmp_path / "file/r.html")])
+    assert result.exit_code == 1
+    assert "r.html cannot be written" in result.output
+
+
+def test_a_page_takes_its_place_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    place, linked = tmp_path / "deep/r.html", tmp_path / "link.html"
+    linked.symlink_to(place)
+    with Replacement(place) as first, Replacement(linked) as second:
+        first.write(b"first")
+        assert place.read_bytes() == b"first"
+        second.write(b"second")
+    assert linked.is_symlink()
+    assert place.read_bytes() == b"second"
+    with pytest.raises(RuntimeError), Replacement(place):
+        raise RuntimeError
+    assert [path.name for path in place.parent.iterdir()] == ["r.html"], "nothing is left of those that were not whole"
+    assert place.read_bytes() == b"second"
+
+
+def test_a_full_disk_leaves_no_part_of_a_page(tmp_path: Path) -> None:
+    with (
+        file_size_limit(10),
+        pytest.raises(Unwritable, match="File too large"),
+        Replacement(tmp_path / "r.html") as page,
+    ):
+        page.write(b"more than ten bytes")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_page_goes_through_a_pipe(photos: Path, repository: Path) -> None:
+    """And what stood there stays: no file takes the place of /dev/stdout."""
+    done = run("report", photos, "--examples", "0", "--model-repository", repository, "-o", "/dev/stdout")
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"<!doctype html>")
+    assert Path("/dev/stdout").is_symlink()
 
 
 def test_contrast() -> None:

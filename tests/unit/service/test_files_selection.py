@@ -78,6 +78,21 @@ def test_the_same_whatever_the_order(strategy: Strategy) -> None:
     assert choose(100, strategy) == choose(100, strategy, dict(shuffled))
 
 
+@pytest.mark.parametrize("strategy", Strategy)
+def test_the_same_wherever_the_files_lie(strategy: Strategy) -> None:
+    """Named from another folder, or moved, they are the same pictures."""
+    chosen = []
+    for folder in ("photos", "/mnt/elsewhere", "../photos"):
+        with Pool(0) as pool:
+            pool.take(
+                Row(path=f"{folder}/{path}", score=score, sha256=f"{n}")
+                for n, (path, score) in enumerate(SCORES.items())
+            )
+            pool.choose(100, strategy)
+            chosen.append({path.removeprefix(folder) for path in pool.chosen()})
+    assert chosen[0] == chosen[1] == chosen[2]
+
+
 @pytest.mark.parametrize("strategy", [Strategy.UNIFORM, Strategy.STRATIFIED])
 def test_another_seed_is_another_choice(strategy: Strategy) -> None:
     first, second = choose(100, strategy), choose(100, strategy, seed=1)
@@ -87,6 +102,25 @@ def test_another_seed_is_another_choice(strategy: Strategy) -> None:
 @pytest.mark.parametrize("strategy", Strategy)
 def test_equal_scores(strategy: Strategy) -> None:
     assert len(set(choose(10, strategy, {f"{n}": 0.5 for n in range(40)}))) == 10
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+@pytest.mark.parametrize("number", [3, 10, 40])
+def test_of_a_file_and_its_copies_one_is_chosen(strategy: Strategy, number: int) -> None:
+    rows = [Row(path=f"{copy}/{n}", score=n / 10, sha256=f"{n}") for copy in "bac" for n in range(10)]
+    rows += [Row(path=f"unknown/{n}", score=0.5) for n in range(10)]  # of a table without digests
+    RANDOM.shuffle(rows)
+    with Pool(0) as pool:
+        pool.take(rows)
+        assert pool.choose(number, strategy) == min(number, 20)
+        chosen = list(pool.chosen())
+        assert (pool.size, pool.left_out) == (20, 20)
+    assert len(set(chosen)) == len(chosen)
+    assert {path.partition("/")[0] for path in chosen} <= {"a", "unknown"}, "of copies the one whose path comes first"
+    with Pool(0, copies=True) as pool:
+        pool.take(rows)
+        assert pool.choose(100, strategy) == 40
+        assert pool.left_out == 0
 
 
 def test_what_has_no_score_is_counted() -> None:
