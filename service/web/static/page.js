@@ -6,7 +6,7 @@ import { hasKey, keepKey, score } from "./service.js";
 const find = (selector, within = document) => within.querySelector(selector);
 const LETTERS = ["A", "B"];
 // What re-encoding, mirroring or a slight crop of a picture changes at most, nine times of ten: docs/concepts/complexity.md.
-const NOISE = 0.02;
+const NOISE = 0.03;
 const SMALL_PX = 192; // an icon is shown larger than it is, or nobody would see its map
 
 class Panel {

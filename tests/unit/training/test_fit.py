@@ -114,7 +114,7 @@ def test_a_map_beside_similarity_is_drawn_from_what_patches_show_by_themselves(
 ) -> None:
     rng = np.random.default_rng(0)
     design = rng.normal(size=(120, 2 * 6))
-    scores = 50 + 10 * design.sum(axis=1)
+    scores = 50 + 3 * design.sum(axis=1)
     readout = Readout(layers, torch.zeros(6), torch.ones(6), torch.zeros(12), 0.0, "variety")
     groups = np.array(["a", "b", "c"] * 40)
     fitted = fit_weights(readout, (1, 2, 3), design, design, scores, groups, (0, 100), similar=True).readout
