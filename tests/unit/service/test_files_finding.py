@@ -8,6 +8,7 @@ import random
 import sys
 import tarfile
 import threading
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -339,9 +340,26 @@ def test_what_a_damaged_shard_holds_is_an_error_of_its_own(folder: Path) -> None
     shard(folder / "s.tar.gz", "a.jpg", mode="w:gz")
     whole = gzip.decompress((folder / "s.tar.gz").read_bytes())
     (folder / "s.tar.gz").write_bytes(gzip.compress(whole[:515]))
-    picture, trouble = Finder(["s.tar.gz"])
+    found = iter(Finder(["s.tar.gz"]))
+    picture = next(found)
     assert isinstance(picture, Picture)
-    assert isinstance(trouble, Trouble)
+    picture.hold(None)
+    with pytest.raises(OSError, match="the shard is damaged: unexpected end of data"):
+        picture.source.read()
+    assert [type(each) for each in found] == [Trouble]
+
+
+def test_what_could_not_be_held_leaves_its_room() -> None:
+    room = Room(10)
+
+    def damaged() -> bytes:
+        raise zlib.error
+
+    for _ in range(3):
+        broken = Member("a.jpg", Path("s.tar.gz"), 10, damaged, room)
+        broken.hold()
+        with pytest.raises(OSError, match="the shard is damaged: error"):
+            broken.read()
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
