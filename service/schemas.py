@@ -174,7 +174,10 @@ class Complexity(_Schema):
     id: str = Field(description="Of this answer; unique.")
     score: Share = Field(description="0 (simple) to 1 (complex), calibrated to human ratings.")
     percentile: float = Field(ge=0, le=100, description="Share of the model's reference pictures that score lower.")
-    entropy: Share = Field(description="The label-free measure: how much information the patches hold, and how much they differ; no human taught it.")
+    entropy: Share = Field(
+        description="The label-free measure: how much information the patches hold, and how much they differ; no human "
+        "taught it."
+    )
     model: ModelName
     image: ImageFacts
     heatmap: Heatmap | None = None
