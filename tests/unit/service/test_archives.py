@@ -128,7 +128,7 @@ def test_gunzip_gives_small_pieces_and_all_of_them() -> None:
         assert sum(pieces) == 30_000_000
 
 
-@pytest.mark.parametrize("data", [gzip.compress(b"abc")[:-1], b"", b"\x1f\x8b\x08"])
+@pytest.mark.parametrize("data", [gzip.compress(b"abc", mtime=0)[:-1], b"", b"\x1f\x8b\x08"])
 def test_a_gzip_that_ends_early(data: bytes) -> None:
     gunzip = Gunzip()
     list(gunzip.write(data))
