@@ -411,3 +411,8 @@ class Settings(BaseSettings):
             max_segments=self.max_segments,
             max_scans=self.max_scans,
         )
+
+
+def variables() -> frozenset[str]:
+    """The names of all variables of the environment, settings or not."""
+    return frozenset(os.environ)

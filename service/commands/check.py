@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import re
 import sys
 from difflib import get_close_matches
@@ -11,7 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from service.commands.options import told
-from service.settings import Settings
+from service.settings import Settings, variables
 
 _NOTHING: dict[str, object] = {}
 _PREFIX = "CLICV2_"
@@ -72,7 +71,7 @@ def _settings() -> Settings | None:
 def _tell_unread() -> bool:
     """Whether there are variables that look like settings and are none, which have been told then."""
     known = {name.upper() for name in Settings.model_fields}
-    ours = {name for name in os.environ if name.startswith(_PREFIX) and not _OF_KUBERNETES.fullmatch(name)}
+    ours = {name for name in variables() if name.startswith(_PREFIX) and not _OF_KUBERNETES.fullmatch(name)}
     unread = sorted(ours - {f"{_PREFIX}{name}" for name in known} - _OF_THE_SDK)
     for name in unread:
         meant = get_close_matches(name.removeprefix(_PREFIX), known, 1)

@@ -55,7 +55,7 @@ TINY = """
 name: tiny
 canvas: 64
 workers: 0
-input_size: 256
+input_size: 352
 encoder: {dim: 192, depth: 1, heads: 3, stem: [4, 4, 8]}
 clicv2: {view_size: 32, shift_low: 8, shift_high: 12}
 optim: {epochs: 2, batch_size: 4, lr: 0.002, bf16: false}

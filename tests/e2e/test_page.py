@@ -386,7 +386,7 @@ def test_the_same_in_a_shell(browser: Browser, server: Server, tmp_path: Path) -
         done = in_a_shell(page.locator("#curl").inner_text(), tmp_path)
         assert f"{json.loads(done.stdout)['score']:.2f}" == shown
         page.get_by_role("button", name="Compare with a second picture").click()
-        page.get_by_role("button", name="A few shapes").click()
+        page.get_by_role("button", name="A street").click()
         expect(page.locator("#verdict")).to_contain_text("B is the more complex")
         done = in_a_shell(page.locator("#curl").inner_text(), tmp_path)
         found = json.loads(done.stdout)["pictures"]

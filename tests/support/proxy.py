@@ -83,7 +83,13 @@ class Proxy:
 
     async def _close(self) -> None:
         self._server.close()  # here, because a server that two threads end at once tells its waiters twice
-        await self._impose(Fault.CUT)
+        self.fault = Fault.CUT
+        # Those who were accepted a moment ago, too: a stream that outlives its loop fails some other test.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for connection in self._connections:
+                connection.cancel()
+            await asyncio.wait(others, timeout=1)
+        await asyncio.sleep(0)  # the loop closes their sockets in its next round
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = asyncio.create_task(_Connection(self).run(reader, writer, self._target))

@@ -77,7 +77,7 @@ def test_answers_are_read(example: dict[str, object]) -> None:
 
 def test_other_answers_are_read() -> None:
     assert results.Comparison.model_validate(examples.COMPARISON).pictures[1].rank == 1
-    assert results.Model.model_validate(examples.MODEL).grid == (16, 16)
+    assert results.Model.model_validate(examples.MODEL).grid == (22, 22)
     page = JobPage.model_validate(job_examples.DONE)
     assert page.ended
     assert [item.result is None for item in page.results] == [False, True]

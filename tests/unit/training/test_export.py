@@ -69,7 +69,7 @@ def test_the_manifest_tells_what_the_model_is(version: contract.ModelVersion, ra
     assert len(manifest.reference) == 101
     assert manifest.measured["bytes"] == version.model_file.stat().st_size
     assert manifest.data["label_free"] is True
-    assert (manifest.data["kind"], manifest.data["layers"]) == ("kernel", ["code_length", "pyramid", 1])
+    assert (manifest.data["kind"], manifest.data["layers"]) == ("kernel", ["code_length", "coding_rate", "pyramid", 1])
     cross_validated = {f"score_{measure}_cross_validated" for measure in ("pcc", "srcc", "rmse")}
     assert {*cross_validated, "entropy_pcc", "entropy_srcc"} == set(manifest.figures)
 
