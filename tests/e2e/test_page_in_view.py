@@ -110,8 +110,8 @@ def test_it_says_how_to_be_read(browser: Browser, server: Server) -> None:
         noise = re.search(r"const NOISE = ([\d.]+);", (WEB / "static/page.js").read_text())
         assert noise
         expect(told).to_contain_text(f"A difference below {noise[1]} means nothing")
-        assert noise[1] == "0.02"
-        assert "below two hundredths means nothing" in " ".join(
+        assert noise[1] == "0.03"
+        assert "below three hundredths means nothing" in " ".join(
             (ROOT / "docs/concepts/complexity.md").read_text().split()
         )
 
