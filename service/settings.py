@@ -359,8 +359,8 @@ class Settings(BaseSettings):
 
     max_batch_size: Count = Field(
         1,
-        description="Jobs in one call of the backend. One: on a CPU the shipped model takes 15.4 ms for a picture "
-        "alone and 16.8 ms for each of eight together, for they no longer fit the cache. A GPU wants 16 and more.",
+        description="Jobs in one call of the backend. One: on a CPU the shipped model takes a sixth longer for each of "
+        "eight together than for one alone, for they no longer fit the cache. A GPU wants 16 and more.",
     )
     max_batch_delay_s: float = Field(
         0.0,
