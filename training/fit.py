@@ -252,7 +252,7 @@ def fit_weights(
 def _shows_patches(layers: Layers) -> list[bool]:
     """Which layers a map is drawn from, where it has weights of its own.
 
-    The code lengths, for they know nothing but their patch. Of the encoder's features each has seen more than that, and
+    The code lengths, for they know little but their patch. Of the encoder's features each has seen more than that, and
     weights that are best for a picture's mean make a speckled map of them (on composed pictures the area under the ROC
     curve is .95 with the pyramid and .90 with the last block, too, .97 without). Coding rates are of no patch.
     """

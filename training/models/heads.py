@@ -12,7 +12,8 @@ from training.models.backbone import PATCH, Features
 from training.transforms.code_length import code_lengths
 from training.transforms.coding_rate import picture_rates
 
-# Nats a vector and dimension that the most varied pictures reach; most have 1.1 to 1.6.
+# Nats a vector and dimension that count as 1. Half of the dev half's pictures have more than 1.35, the most have 1.8;
+# were 2 to count as 1, the label-free PCC would be .002 lower.
 MOST_RATE = 1.6
 # Variance of the blur of a token, in numbers of mean square 1. At .05 the label-free PCC is .004 lower.
 BLUR = 0.02
