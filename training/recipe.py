@@ -27,9 +27,10 @@ class EncoderConfig(_Strict):
     depth: int = 6
     heads: int = 3
     stem: tuple[int, int, int] = (32, 64, 128)
+    expansion: int = 4
 
     def build(self) -> Encoder:
-        return Encoder(self.dim, self.depth, self.heads, self.stem)
+        return Encoder(self.dim, self.depth, self.heads, self.stem, self.expansion)
 
 
 class OptimConfig(_Strict):

@@ -99,7 +99,7 @@ class CLICv2:
         if s.masked_entropy:
             # In full precision: bf16 would round away what little a calm patch holds.
             with torch.autocast(canvas.device.type, enabled=False):
-                target = torch.cat([patch_information(view, PATCH) for view in views])  # [2 N, L, 75]
+                target = torch.cat([patch_information(view, PATCH) for view in views])  # [2 N, L, 77]
             predicted = self.entropy_head.predict(torch.cat([f.last for f in features]))
             mask = torch.cat(masks)
             measures["masked_entropy"] = masked_entropy_loss(

@@ -24,9 +24,17 @@ class Encoder(Backbone):
         depth: number of blocks.
         heads: attention heads, dividing `dim`.
         stem: channels of the first three stages (strides 2, 4, 8); the fourth has `dim`.
+        expansion: width of a block's hidden layer over `dim`.
     """
 
-    def __init__(self, dim: int = 192, depth: int = 6, heads: int = 3, stem: tuple[int, int, int] = (32, 64, 128)):
+    def __init__(
+        self,
+        dim: int = 192,
+        depth: int = 6,
+        heads: int = 3,
+        stem: tuple[int, int, int] = (32, 64, 128),
+        expansion: int = 4,
+    ):
         super().__init__(dim, depth)
         if dim % heads:
             raise ValueError(f"{heads} heads do not divide the width {dim}")
@@ -38,7 +46,7 @@ class Encoder(Backbone):
         pyramid = sum(channels[1:])
         self.embed = nn.Sequential(nn.LayerNorm(pyramid), nn.Linear(pyramid, dim))
         self.mask_token = nn.Parameter(torch.zeros(dim))
-        self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(dim, heads, expansion) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
         self.apply(initialise)
 
@@ -82,7 +90,7 @@ class ConditionalPosition(nn.Conv2d):
 class Block(nn.Module):
     """Pre-norm transformer block with a conditional position encoding."""
 
-    def __init__(self, dim: int, heads: int, expansion: int = 4):
+    def __init__(self, dim: int, heads: int, expansion: int):
         super().__init__()
         self.position = ConditionalPosition(dim)
         self.norm1 = nn.LayerNorm(dim)

@@ -43,8 +43,9 @@ def code_lengths(images: Tensor, patch: int) -> Tensor:
     channels = torch.stack([grey, (blue - grey) * _CB, (red - grey) * _CR], dim=1)  # [N, 3, H, W]
     scales = []
     for shrink in SHRINKS:
-        small = channels if shrink == 1 else F.avg_pool2d(channels, shrink)
-        bits = _block_bits(small)  # [N, 9, H / 8 shrink, W / 8 shrink]
+        if shrink > 1:
+            channels = F.avg_pool2d(channels, 2)  # each is half of the one before
+        bits = _block_bits(channels)  # [N, 9, H / 8 shrink, W / 8 shrink]
         covered = BLOCK * shrink  # pixels of the image to a side of a block
         if covered < patch:
             scales.append(F.avg_pool2d(bits, patch // covered))

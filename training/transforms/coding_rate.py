@@ -8,6 +8,8 @@ densest texture if it is the same everywhere. That is what entropies, code lengt
 over patches, leave out.
 """
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,6 +20,8 @@ from training.transforms.code_length import BANDS, CHANNELS, FEATURES, SHRINKS
 DISTORTION = 0.003
 # Side of the neighbourhood of a patch, in patches.
 WINDOW = 3
+# Scales of the code lengths, the finest first, whose blocks are no larger than a patch.
+PATCH_SCALES = 2
 _SCALE = len(CHANNELS) * len(BANDS)  # numbers of one scale, which lie together
 _SCALES = tuple(f"1/{shrink}" for shrink in SHRINKS)
 _LOCAL = tuple(f"{scale}@{WINDOW}" for scale in (*_SCALES, "all"))
@@ -49,7 +53,7 @@ def picture_rates(lengths: Tensor) -> Tensor:
     n, length, _ = lengths.shape
     scales = lengths.view(n, length, len(SHRINKS), _SCALE).transpose(1, 2)  # [N, scales, L, F]
     apart = scales - scales.mean(dim=2, keepdim=True)
-    return _rate(apart.mT @ apart / length, _SCALE)
+    return _rate(apart.mT @ apart / length) / _SCALE
 
 
 def local_rates(lengths: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -57,22 +61,42 @@ def local_rates(lengths: Tensor, grid: tuple[int, int]) -> Tensor:
 
     Beyond the border the picture goes on as at the border.
     """
+    grams = _window_grams(lengths, grid)
+    # Of numbers that lie side by side the products add up.
+    rates = _rate(torch.cat([grams, grams.sum(dim=2, keepdim=True)], dim=2))  # [N, L, scales + 1]
+    return rates / torch.tensor([*(_SCALE for _ in SHRINKS), len(FEATURES)], device=rates.device)
+
+
+def patch_rates(lengths: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The rate in the window around each patch, of the scales whose blocks are no larger than it: [N, L, 36] ->
+    [N, L, 2].
+
+    A block of the other scales covers several patches, which it makes alike.
+    """
+    return _rate(_window_grams(lengths[:, :, : PATCH_SCALES * _SCALE], grid)) / _SCALE
+
+
+def _window_grams(lengths: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Products of the patches in the window around each, of each scale: [N, L, F] -> [N, L, scales, M, M].
+
+    Of what they differ by from the window's mean, over their number M.
+    """
     n, length, width = lengths.shape
     plane = lengths.mT.reshape(n, width, *grid)
-    around = F.pad(plane, (WINDOW // 2,) * 4, mode="replicate")
+    around = F.pad(plane, (WINDOW // 2,) * 4, mode="replicate").permute(0, 2, 3, 1)  # [N, h + 2, w + 2, F]
+    # By slices: of `unfold` ONNX Runtime makes a slow gather.
+    rows, columns = grid
+    offsets = itertools.product(range(WINDOW), repeat=2)
+    windows = torch.stack([around[:, i : i + rows, j : j + columns] for i, j in offsets], dim=3)  # [N, h, w, M, F]
     count = WINDOW**2
-    windows = F.unfold(around, WINDOW).view(n, len(SHRINKS), _SCALE, count, length)
-    apart = (windows - windows.mean(dim=3, keepdim=True)).permute(0, 4, 1, 3, 2)  # [N, L, scales, M, F]
-    # det(I + A'A) = det(I + AA'): there are fewer patches in a window than numbers of a patch. And of numbers that lie
-    # side by side the products add up.
-    grams = apart @ apart.mT / count  # [N, L, scales, M, M]
-    scales = _rate(grams, _SCALE)
-    together = _rate(grams.sum(dim=2), len(FEATURES))
-    return torch.cat([scales, together.unsqueeze(2)], dim=2)
+    windows = windows.view(n, length, count, width // _SCALE, _SCALE).transpose(2, 3)
+    apart = windows - windows.mean(dim=3, keepdim=True)  # [N, L, scales, M, F]
+    # det(I + A'A) = det(I + AA'): there are fewer patches in a window than numbers of a patch.
+    return apart @ apart.mT / count
 
 
-def _rate(covariances: Tensor, width: int) -> Tensor:
-    """Of vectors of `width` numbers: [..., K, K] -> [...].
+def _rate(covariances: Tensor) -> Tensor:
+    """Nats a vector: [..., K, K] -> [...].
 
     ONNX has determinants, which overflow here, but no decomposition; so the elimination is written out. No pivot is
     below 1.
@@ -84,4 +108,4 @@ def _rate(covariances: Tensor, width: int) -> Tensor:
         pivot, column = matrices[0, 0], matrices[1:, 0]
         pivots.append(pivot)
         matrices = matrices[1:, 1:] - column[:, None] * (column / pivot)[None]
-    return torch.stack(pivots).clamp(min=1.0).log().sum(dim=0) / (2 * width)
+    return torch.stack(pivots).clamp(min=1.0).log().sum(dim=0) / 2

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from training.transforms.code_length import FEATURES
-from training.transforms.coding_rate import DISTORTION, NAMES, coding_rates, local_rates, picture_rates
+from training.transforms.code_length import code_lengths as of_images
+from training.transforms.coding_rate import DISTORTION, NAMES, coding_rates, local_rates, patch_rates, picture_rates
 
 
 def slow_rate(vectors: np.ndarray) -> float:
@@ -58,6 +59,17 @@ def test_they_are_the_mean_of_the_local_ones_their_deviation_and_the_whole() -> 
     assert found[:, :5] == pytest.approx(local.mean(axis=1), abs=1e-5)
     assert found[:, 5:10] == pytest.approx(local.std(axis=1), abs=1e-5)
     assert found[:, 10:] == pytest.approx(picture_rates(lengths).numpy(), abs=1e-6)
+
+
+def test_of_patches_are_those_of_the_scales_that_tell_neighbours_apart() -> None:
+    images = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    lengths = of_images(images, 16)
+    assert torch.allclose(patch_rates(lengths, (6, 6)), local_rates(lengths, (6, 6))[:, :, :2], atol=1e-5)
+    # Blocks of 32 and 64 pixels: 2 x 2 patches, and 4 x 4, have the same one.
+    coarse = lengths.view(1, 6, 6, -1)[:, :, :, 18:]
+    assert torch.equal(coarse[:, 0, 0, :9], coarse[:, 1, 1, :9])
+    assert torch.equal(coarse[:, 0, 0], coarse[:, 0, 1])
+    assert not torch.equal(lengths[0, 0, :18], lengths[0, 1, :18])
 
 
 def test_further_apart_costs_more_by_the_logarithm() -> None:

@@ -1,17 +1,17 @@
-"""The target of masked entropy modelling: three families of measures in one range."""
+"""The target of masked entropy modelling: four families of measures in one range."""
 
 import torch
 
-from training.transforms import code_length, entropy
-from training.transforms.information import FAMILIES, MOST_BITS, TARGETS, patch_information
+from training.transforms import code_length, coding_rate, entropy
+from training.transforms.information import FAMILIES, MOST_BITS, MOST_RATES, TARGETS, patch_information
 from training.transforms.junctions import junction_density
 
 
 def test_it_is_its_families_by_name() -> None:
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.4
     found = patch_information(images, 16)
-    assert found.shape == (2, 16, len(TARGETS)) == (2, 16, 75)
-    entropies, bits, junctions = found.split(FAMILIES, dim=2)
+    assert found.shape == (2, 16, len(TARGETS)) == (2, 16, 77)
+    entropies, bits, junctions, rates = found.split(FAMILIES, dim=2)
     assert torch.equal(entropies, entropy.patch_entropies(images, 16))
     unscaled = code_length.code_lengths(images, 16)
     for number, name in enumerate(code_length.FEATURES):
@@ -23,7 +23,10 @@ def test_it_is_its_families_by_name() -> None:
     neighbours = density.view(2, 4, 4)[:, :3, :3].mean(dim=(1, 2))
     assert torch.allclose(junctions[:, 5, 1], neighbours)
     assert torch.allclose(junctions[:, :, 2], density.mean(dim=1, keepdim=True).expand(-1, 16))
-    assert len(set(TARGETS)) == 75
+    local = coding_rate.local_rates(unscaled, (4, 4))
+    for number, most in enumerate(MOST_RATES):
+        assert torch.allclose(rates[:, :, number], local[:, :, number] / most, atol=1e-5)
+    assert len(set(TARGETS)) == 77
 
 
 def test_it_stays_in_its_range_and_rises_with_what_there_is_to_see() -> None:
