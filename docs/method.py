@@ -109,7 +109,7 @@ def _masked(figure: Figure, whole: Axes, view: Pixels) -> None:
     axes.imshow(information(view), cmap="viridis", vmin=0, vmax=1)
     whole.text(90.5, 29, "masked modelling", fontsize=13, color=INK, weight="bold")
     whole.text(90.5, 25.8, "how much information did the\nremoved patches hold?", fontsize=10.5, color=INK, va="center")
-    whole.text(90.5, 5.2, "75 computed measures each,\nof which this is one", fontsize=10.5, color=GREEN, va="center")
+    whole.text(90.5, 5.2, "77 computed measures each,\nof which this is one", fontsize=10.5, color=GREEN, va="center")
 
 
 def _inset(figure: Figure, corner: tuple[float, float], size: tuple[float, float]) -> Axes:

@@ -57,6 +57,7 @@ class Ablation(BaseModel):
     Attributes:
         base: recipe, relative to the file that names it.
         epochs: of every variant.
+        changes: in the base, for every variant, before its own.
         variants: by name, which is also the name of the folder of its run.
     """
 
@@ -64,6 +65,7 @@ class Ablation(BaseModel):
 
     base: Path
     epochs: int = Field(gt=0)
+    changes: dict[str, object] = Field(default_factory=dict)
     variants: dict[str, Variant]
 
     @classmethod
@@ -75,7 +77,7 @@ class Ablation(BaseModel):
     def recipe(self, name: str, images: Sequence[Path] = ()) -> Recipe:
         """The recipe of a variant. Raises KeyError, or ValueError when it changes what no recipe has."""
         content = yaml.safe_load(self.base.read_text())
-        content = merged(content, self.variants[name].changes)
+        content = merged(merged(content, self.changes), self.variants[name].changes)
         content = merged(content, {"name": name, "optim": {"epochs": self.epochs}})
         if images:
             content["images"] = list(images)

@@ -2,8 +2,8 @@
 
 Four families that err differently. Entropies of histograms know nothing of the order of the pixels;
 the code lengths of a transform coder do (they are the entropy that remains once neighbouring pixels
-are no longer independent); junctions of regions count things and are blind to texture; coding rates say how much a patch and those
-around it differ, and nothing of how busy they are. None needs labels.
+are no longer independent); junctions of regions count things and are blind to texture; coding rates
+say how much a patch and those around it differ, and nothing of how busy they are. None needs labels.
 """
 
 import torch
@@ -23,7 +23,7 @@ MOST_RATES = (1.2, 1.6)
 
 
 def patch_information(images: Tensor, patch: int) -> Tensor:
-    """Entropies, code lengths, junctions and coding rates of each patch in [0, 1]: [N, L, 77], in the order of `TARGETS`.
+    """Entropies, code lengths, junctions and coding rates of each patch in [0, 1]: [N, L, 77], as `TARGETS` has them.
 
     Args:
         images: RGB [N, 3, H, W] in [0, 1].

@@ -38,6 +38,14 @@ def test_changes_are_merged_into_the_base_and_the_budget_is_the_same(comparison:
     assert whole.optim == mem.optim == recipe.optim.model_copy(update={"epochs": 1})
 
 
+def test_what_all_variants_change_comes_before_what_one_does(comparison: Ablation) -> None:
+    changed = comparison.model_copy(update={"changes": {"canvas": 144, "clicv2": {"contrast": True, "jitter": 0.1}}})
+    whole, mem = changed.recipe("whole"), changed.recipe("mem")
+    assert (whole.canvas, mem.canvas) == (144, 144)
+    assert (whole.clicv2.contrast, mem.clicv2.contrast) == (True, False)
+    assert (whole.clicv2.jitter, mem.clicv2.jitter) == (0.1, 0.1)
+
+
 def test_merging_goes_as_deep_as_both_sides() -> None:
     assert merged({"a": {"x": 1, "y": 2}, "b": 3}, {"a": {"y": 5}, "b": {"c": 4}}) == {
         "a": {"x": 1, "y": 5},
@@ -120,4 +128,5 @@ def test_the_shipped_comparison_is_valid() -> None:
     recipes = [comparison.recipe(name) for name in comparison.variants]
     for recipe in recipes:
         recipe.build_method()
+    assert {(r.encoder.depth, r.encoder.expansion, r.input_size) for r in recipes} == {(6, 4, 256)}
     assert len({json.dumps(r.optim.model_dump()) for r in recipes}) == 1  # the same budget for all
