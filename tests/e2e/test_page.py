@@ -303,7 +303,7 @@ def test_the_server_is_gone_and_comes_back(browser: Browser) -> None:
             page.get_by_role("button", name="A street").click()
             expect(page.locator("#told")).to_contain_text("cannot be reached")
             second = processes.enter_context(serving(SHIPPED))
-            address._target = second.port
+            address.target = second.port
             again.press("Enter")
             assert says_what_the_service_says(page, second, picture)
             expect(page.get_by_role("alert")).to_be_hidden()

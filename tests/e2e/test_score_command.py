@@ -418,7 +418,7 @@ def test_a_server_that_comes_back_has_cost_nothing(repository: Path, tmp_path: P
             time.sleep(1)
             first.resume()
             first.kill()
-            address._target = servers.enter_context(serving(repository)).port
+            address.target = servers.enter_context(serving(repository)).port
             code, err = ended(process)
     assert code == 1
     assert f"{output} has 400 rows; 8 could not be scored" in err

@@ -37,7 +37,7 @@ def away(address: Proxy, first: Server, processes: ExitStack, seconds: float, **
     def replace() -> None:
         first.kill()
         time.sleep(seconds)
-        address._target = processes.enter_context(serving(**options)).port  # type: ignore[arg-type]
+        address.target = processes.enter_context(serving(**options)).port  # type: ignore[arg-type]
 
     replacing = threading.Thread(target=replace)
     replacing.start()

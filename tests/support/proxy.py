@@ -3,18 +3,16 @@
 import asyncio
 import socket
 import struct
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from threading import Thread
-from typing import TypeVar
 
-HOST = "127.0.0.1"
+from streams import HOST as HOST
+from streams import StreamsInThread
+
 _PIECE = 1 << 16
 _DRIP_BYTES, _DRIP_S = 64, 0.1
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER that makes a close an RST
-
-ResultT = TypeVar("ResultT")
 
 
 class Fault(StrEnum):
@@ -46,55 +44,41 @@ class Proxy:
 
     Attributes:
         fault: how connections are treated, those that there are and those to come.
+        target: of the connections to come.
         port: where callers connect to.
     """
 
     def __init__(self, target: int, *, delay_s: float) -> None:
         self.fault = Fault.NONE
         self.delay_s = delay_s
-        self._target = target
-        self._connections: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.new_event_loop()
-        self._thread = Thread(target=self._loop.run_forever, name="proxy")
-        self._thread.start()
-        self._server = self._do(asyncio.start_server(self._accept, HOST, 0))
-        self.port = int(self._server.sockets[0].getsockname()[1])
+        self.target = target
+        self._thread = StreamsInThread()
+        self.streams = self._thread.streams
+        self.port = self._thread.do(self.streams.listen(self._accept))
 
     def impose(self, fault: Fault) -> None:
-        self._do(self._impose(fault))
+        self._thread.do(self._impose(fault))
 
     def close(self) -> None:
-        self._do(self._close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def _do(self, work: Coroutine[None, None, ResultT]) -> ResultT:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+        self._thread.close()
 
     async def _impose(self, fault: Fault) -> None:
         self.fault = fault
+        if fault is Fault.RESET:
+            for connection in self.streams.open:
+                _end_with_reset(connection)
         if fault in (Fault.CUT, Fault.RESET):
-            ended = list(self._connections)
-            for connection in ended:
-                connection.cancel()
-            await asyncio.gather(*ended, return_exceptions=True)
-            await asyncio.sleep(0)  # the loop closes their sockets in its next round
-
-    async def _close(self) -> None:
-        self._server.close()  # here, because a server that two threads end at once tells its waiters twice
-        self.fault = Fault.CUT
-        # Those who were accepted a moment ago, too: a stream that outlives its loop fails some other test.
-        while others := asyncio.all_tasks() - {asyncio.current_task()}:
-            for connection in self._connections:
-                connection.cancel()
-            await asyncio.wait(others, timeout=1)
-        await asyncio.sleep(0)  # the loop closes their sockets in its next round
+            await self.streams.cut()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = asyncio.create_task(_Connection(self).run(reader, writer, self._target))
-        self._connections.add(connection)
-        connection.add_done_callback(self._connections.discard)
+        if self.fault is Fault.RESET:
+            _end_with_reset(writer.transport)
+        if self.fault not in (Fault.CUT, Fault.RESET):
+            await _Connection(self).run(reader, writer)
+
+
+def _end_with_reset(connection: asyncio.WriteTransport) -> None:
+    connection.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
 
 class _Connection:
@@ -104,20 +88,14 @@ class _Connection:
         self._network = network
         self._lost = False
 
-    async def run(self, from_caller: asyncio.StreamReader, to_caller: asyncio.StreamWriter, target: int) -> None:
-        ends = [to_caller]
+    async def run(self, from_caller: asyncio.StreamReader, to_caller: asyncio.StreamWriter) -> None:
+        """Raises OSError when one of them has gone."""
+        await self._arrive()
+        from_server, to_server = await self._network.streams.connect(self._network.target)
         try:
-            if self._network.fault in (Fault.CUT, Fault.RESET):
-                return
-            await self._arrive()
-            from_server, to_server = await asyncio.open_connection(HOST, target)
-            ends.append(to_server)
             await self._carry_both(from_caller, to_server, from_server, to_caller)
-        except OSError:
-            pass  # one of them has gone, and the other is told below
         finally:
-            for end in ends:
-                self._end(end)
+            to_server.close()  # once it has been sent what is under way
 
     async def _carry_both(
         self,
@@ -156,17 +134,6 @@ class _Connection:
         self._lost |= self._network.fault is Fault.BLACK_HOLE
         if self._lost:
             await asyncio.Event().wait()
-
-    def _end(self, end: asyncio.StreamWriter) -> None:
-        match self._network.fault:
-            case Fault.CUT:
-                end.transport.abort()
-            case Fault.RESET:
-                connection: socket.socket = end.get_extra_info("socket")
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                end.transport.abort()
-            case _:
-                end.close()  # once it has been sent what is under way
 
 
 @contextmanager
