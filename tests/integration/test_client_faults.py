@@ -63,7 +63,7 @@ def test_a_server_that_is_killed_in_the_middle_costs_nothing(repository: Path, s
             killed.wait()
             first.kill()
             time.sleep(1)
-            address._target = processes.enter_context(serving(repository, threads=1)).port
+            address.target = processes.enter_context(serving(repository, threads=1)).port
 
         replacing = threading.Thread(target=replace)
         replacing.start()
@@ -266,7 +266,7 @@ async def many_async(repository: Path, scores: list[float]) -> None:
             async def replace() -> None:
                 await asyncio.to_thread(first.kill)
                 second = await asyncio.to_thread(processes.enter_context, serving(repository, threads=1))
-                address._target = second.port
+                address.target = second.port
 
             pictures = itertools.islice(itertools.cycle(PICTURES), 240)
             async with aclosing(client.score_many(pictures, concurrency=6)) as results:
