@@ -53,10 +53,10 @@ def token_entropy(tokens: Tensor) -> Tensor:
 class EntropyHead(nn.Module):
     """What the encoder takes each patch's information to be; its mean is the label-free complexity of the patch.
 
-    Such a mean says how busy patches are, and not how much they differ. That is computed, as two families more, which
-    belong to no single patch: the coding rate of the patches' code lengths, and the entropy of what the encoder makes
-    of them half-way (`token_entropy`). On the dev half of SAVOIAS they bring the label-free PCC from .669 to .701 and
-    .719.
+    Such a mean says how busy patches are and how they differ from those around them, and not how much there is in the
+    whole picture to tell apart. That is computed, as two families more, which belong to no single patch: the coding
+    rate of the patches' code lengths, and the entropy of what the encoder makes of them half-way (`token_entropy`). On
+    the dev half of SAVOIAS they brought the label-free PCC of an encoder without learned rates from .669 to .719.
 
     Args:
         dim: width of the features.
