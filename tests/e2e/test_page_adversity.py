@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from browsing import choose, chromium, opened, score_of
 from playwright.sync_api import Browser, Page, Route, expect
 from serving import Server, serving
+from streams import StreamsInThread
 
 from service.keys import add, make
 
@@ -157,17 +157,11 @@ class SlowLine:
 
     def __init__(self, target: int) -> None:
         self._target = target
-        self._loop = asyncio.new_event_loop()
-        self._thread = Thread(target=self._loop.run_forever)
-        self._thread.start()
-        self.port = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
-
-    async def _start(self) -> int:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=2**12)
-        return int(self._server.sockets[0].getsockname()[1])
+        self._thread = StreamsInThread()
+        self.port = self._thread.do(self._thread.streams.listen(self._accept, read_ahead=2**12))
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answers, asked = await asyncio.open_connection("127.0.0.1", self._target)
+        answers, asked = await self._thread.streams.connect(self._target)
         await asyncio.gather(self._pass(reader, asked, 2**16), self._pass(answers, writer, None))
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fast: int | None) -> None:
@@ -183,16 +177,7 @@ class SlowLine:
         writer.close()
 
     def close(self) -> None:
-        async def end() -> None:
-            self._server.close()
-            for task in asyncio.all_tasks() - {asyncio.current_task()}:
-                task.cancel()
-            await asyncio.sleep(0)
-
-        asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._thread.close()
 
 
 @pytest.fixture
