@@ -6,7 +6,6 @@ asyncio's own loop, not for uvloop's, which closes in its own time.
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from threading import Thread
@@ -38,50 +37,33 @@ class Streams:
     async def __aexit__(self, *_: object) -> None:
         await self.end()
 
-    async def listen(
-        self,
-        serve: Serve,
-        host: str = HOST,
-        port: int = 0,
-        *,
-        listener: socket.socket | None = None,
-        tls: ssl.SSLContext | None = None,
-        read_ahead: int = _READ_AHEAD,
-    ) -> int:
+    async def listen(self, serve: Serve, *, read_ahead: int = _READ_AHEAD) -> int:
         """Accept connections; the port.
 
         Args:
             serve: when it returns, the connection is closed; it may raise OSError and EOFError, as who has gone is none
                 of its failures.
-            port: 0 is any.
-            listener: instead of a host and a port.
             read_ahead: bytes that are taken from a caller before anybody reads them.
         """
-
-        loop = asyncio.get_running_loop()
-        listening = listener or socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
-        )
+        listening = socket.create_server((HOST, 0))
         listening.setblocking(False)
 
         def accept() -> None:
             with suppress(BlockingIOError, ConnectionAbortedError):
                 caller, _ = listening.accept()
-                task = asyncio.create_task(self._serve(serve, caller, read_ahead, tls))
+                task = asyncio.create_task(self._serve(serve, caller, read_ahead))
                 self._served[task] = caller
                 task.add_done_callback(self._note)
 
         # Not `create_server`, which forgets who was accepted when it is closed before it has made a transport of him.
-        loop.add_reader(listening, accept)
+        asyncio.get_running_loop().add_reader(listening, accept)
         self._listening.append(listening)
         return int(listening.getsockname()[1])
 
-    async def connect(
-        self, port: int, *, tls: ssl.SSLContext | None = None
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def connect(self, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Raises OSError."""
         loop = asyncio.get_running_loop()
-        _, stream = await loop.create_connection(lambda: _Stream(self.open, _READ_AHEAD), HOST, port, ssl=tls)
+        _, stream = await loop.create_connection(lambda: _Stream(self.open, _READ_AHEAD), HOST, port)
         return stream.reader, stream.writer
 
     async def cut(self) -> None:
@@ -104,11 +86,10 @@ class Streams:
         if self._failures:
             raise self._failures[0]
 
-    async def _serve(self, serve: Serve, caller: socket.socket, read_ahead: int, tls: ssl.SSLContext | None) -> None:
+    async def _serve(self, serve: Serve, caller: socket.socket, read_ahead: int) -> None:
+        loop = asyncio.get_running_loop()
         with suppress(OSError, EOFError):
-            _, stream = await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: _Stream(self.open, read_ahead), caller, ssl=tls
-            )
+            _, stream = await loop.connect_accepted_socket(lambda: _Stream(self.open, read_ahead), caller)
             try:
                 await serve(stream.reader, stream.writer)
             finally:
@@ -127,11 +108,7 @@ class _Stream(asyncio.StreamReaderProtocol):
 
     writer: asyncio.StreamWriter
 
-    def __init__(
-        self,
-        all_open: set[asyncio.WriteTransport],
-        read_ahead: int,
-    ) -> None:
+    def __init__(self, all_open: set[asyncio.WriteTransport], read_ahead: int) -> None:
         self.reader = asyncio.StreamReader(read_ahead)
         super().__init__(self.reader)
         self._all_open = all_open
@@ -176,7 +153,4 @@ class StreamsInThread:
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._until_over())
-
-    async def _until_over(self) -> None:
-        await self._over.wait()
+            runner.run(self._over.wait())

@@ -3,14 +3,12 @@
 import asyncio
 import gc
 import socket
-import ssl
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
-import trustme
 from proxy import Fault, proxy
 from streams import HOST, Serve, Streams, StreamsInThread
 
@@ -82,29 +80,22 @@ def test_so_does_a_proxy(fault: Fault, pause_s: float) -> None:
         assert not network.streams.open
 
 
-@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
-def test_so_does_one_in_the_loop_of_the_test(tls: bool) -> None:
-    authority = trustme.CA()
-    ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(HOST).configure_cert(ours)
-    theirs = ssl.create_default_context()
-    authority.configure_trust(theirs)
-
+def test_so_does_one_in_the_loop_of_the_test() -> None:
     async def run() -> None:
         async with Streams() as callers:
             async with Streams() as streams:
-                port = await streams.listen(silent, tls=ours if tls else None)
+                port = await streams.listen(silent)
                 for _ in range(CALLERS):
-                    reader, _writer = await callers.connect(port, tls=theirs if tls else None)
+                    reader, _writer = await callers.connect(port)
                 async with asyncio.timeout(20):
-                    while len(streams.open) < CALLERS:  # noqa: ASYNC110  # of handshakes
+                    while len(streams.open) < CALLERS:  # noqa: ASYNC110  # of transports
                         await asyncio.sleep(0.01)
             assert not streams.open
             with suppress(ConnectionError):
                 assert await asyncio.wait_for(reader.read(), 20) == b""
 
-    with nothing_left(), asyncio.Runner() as runner:
-        runner.run(run())
+    with nothing_left():
+        asyncio.run(run())
 
 
 def test_a_server_that_fails_is_a_test_that_fails() -> None:

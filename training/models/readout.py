@@ -104,7 +104,8 @@ class Readout(nn.Module):
         bias: of a cell.
         kind: which of the three. Raises ValueError when the weights are too many or too few for it.
         similarity: of the picture's average design, added to the score.
-        pattern: like `weight`; with similarity, by what cells differ from their mean.
+        pattern: like `weight`; with similarity, by what cells differ from their mean, for which those of variety, which
+            is of no cell, have no say.
     """
 
     mean: Tensor
@@ -153,23 +154,23 @@ class Readout(nn.Module):
             return self._shares(design, self.weight) + self.bias
         pooled = design.mean(dim=1)
         raw = pooled @ self.weight + self.bias + self.similarity(pooled)  # [N]
-        # What variety brings is of no patch, and so not of what cells differ by.
-        shown = len(self.mean) if self.kind == "variety" else design.shape[2]
-        # Not a product of matrices, with which ONNX Runtime takes ten times as long for a single column.
-        shares = (design[:, :, :shown] * self.pattern[:shown]).sum(dim=2)  # [N, L]
-        cells: Tensor = shares - shares.mean(dim=1, keepdim=True) + raw[:, None]
+        own = self._own(design, self.pattern)  # what variety brings is of no patch, and so not of what cells differ by
+        cells: Tensor = own - own.mean(dim=1, keepdim=True) + raw[:, None]
         return cells
 
     def _shares(self, design: Tensor, weight: Tensor) -> Tensor:
         """What each patch brings, [N, L]."""
-        shares: Tensor
+        own = self._own(design, weight)
         if self.kind != "variety":
-            shares = design @ weight
-        else:
-            count = len(self.mean)
-            own = design[:, :, :count] @ weight[:count]  # [N, L]
-            shares = own + (design[:, :, count:] @ weight[count:]).mean(dim=1, keepdim=True)
-        return shares
+            return own
+        count = len(self.mean)
+        return own + design[:, :, count:].mean(dim=1, keepdim=True) @ weight[count:]
+
+    def _own(self, design: Tensor, weight: Tensor) -> Tensor:
+        """What each patch brings by itself, [N, L]."""
+        count = len(self.mean) if self.kind == "variety" else len(weight)
+        # Not a product of matrices, with which ONNX Runtime takes several times as long for a single column.
+        return (design[:, :, :count] * weight[:count]).sum(dim=2)
 
 
 class ComplexityModel(nn.Module):

@@ -18,7 +18,7 @@ FAMILIES = (len(entropy.TARGETS), len(code_length.FEATURES), len(JUNCTIONS), len
 # Bits a coefficient, by band, that the busiest patches of photographs reach: they bring the code
 # lengths to the entropies' range, so that both have the same say in the loss and in the mean.
 MOST_BITS = (6.0, 4.5, 3.0)
-# Nats a vector and dimension, by scale: one photograph in ten has a patch with more.
+# Nats a vector and dimension, by scale: nine rated pictures in ten have no patch with more.
 MOST_RATES = (1.2, 1.6)
 
 

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 
 from training.models.backbone import PATCH
 from training.models.encoder import Encoder
+from training.recipe import EncoderConfig
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +25,12 @@ def test_shapes_at_any_size(encoder: Encoder, height: int, width: int) -> None:
     assert features.pyramid.shape == (2, length, 4 + 8 + 8 + 32)
     assert [block.shape for block in features.blocks] == [(2, length, 32)] * 2
     assert features.last is features.blocks[-1]
+
+
+def test_a_recipe_says_how_wide_its_blocks_are_inside() -> None:
+    built = EncoderConfig(dim=32, depth=2, heads=2, stem=(4, 8, 8), expansion=3).build()
+    hidden = [[part.out_features for part in block.mlp if isinstance(part, nn.Linear)] for block in built.blocks]
+    assert hidden == [[96, 32]] * 2
 
 
 def test_what_a_masked_patch_shows_changes_nothing(encoder: Encoder) -> None:

@@ -35,3 +35,20 @@ def test_it_stays_in_its_range_and_rises_with_what_there_is_to_see() -> None:
     busy = patch_information(noise, 16)
     assert 0.0 <= busy.min() <= busy.max() <= 1.0
     assert busy.split(FAMILIES, dim=2)[1].mean() > 0.5
+    clashing = clashing_patches()
+    rates = coding_rate.patch_rates(code_length.code_lengths(clashing, 16), (4, 4)) / torch.tensor(MOST_RATES)
+    assert rates.amax(dim=(0, 1)).min() > 1.0
+    assert patch_information(clashing, 16).max() == 1.0
+
+
+def clashing_patches() -> torch.Tensor:
+    """[1, 3, 64, 64] of which each patch is noise of other grains in each channel, some of them black: more to tell
+    apart than photographs have."""
+    draw = torch.Generator().manual_seed(0)
+    patches = torch.full((4, 4, 3, 16, 16), 0.5)
+    for grain in (1, 2, 4, 8):
+        noise = torch.rand(4, 4, 3, 16 // grain, 16 // grain, generator=draw) - 0.5
+        chosen = torch.randint(0, 2, (4, 4, 3, 1, 1), generator=draw)
+        patches += noise.repeat_interleave(grain, dim=3).repeat_interleave(grain, dim=4) * chosen
+    patches *= torch.randint(0, 2, (4, 4, 3, 1, 1), generator=draw)
+    return patches.permute(2, 0, 3, 1, 4).reshape(1, 3, 64, 64).clamp(0.0, 1.0)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from training.models.backbone import Features
-from training.models.readout import Readout, variety
+from training.models.readout import Kind, Readout, variety
+from training.models.similarity import Similarity
 
 
 @pytest.mark.parametrize("grid", [(1, 1), (2, 2), (3, 5), (8, 4)])
@@ -36,6 +37,29 @@ def test_variety_moves_all_cells_alike_and_their_mean_as_fitted() -> None:
     apart = cells - features.last @ weight[:3]
     assert torch.allclose(apart, apart.mean(dim=1, keepdim=True).expand_as(apart), atol=1e-5)
     assert apart.std(dim=0).max() > 0.01  # it differs from picture to picture
+
+
+@pytest.mark.parametrize(("kind", "terms"), [("linear", 1), ("quadratic", 2), ("variety", 2)])
+def test_with_similarity_cells_differ_by_the_pattern_and_average_to_the_score(kind: Kind, terms: int) -> None:
+    draw = torch.Generator().manual_seed(0)
+    features = Features((), (torch.randn(2, 16, 3, generator=draw),), (4, 4))
+    images = torch.zeros(2, 3, 64, 64)
+    weight, pattern = torch.randn(2, 3 * terms, generator=draw)
+    similarity = Similarity(
+        torch.randn(3 * terms, 2, generator=draw),
+        torch.zeros(2),
+        torch.randn(4, 2, generator=draw),
+        torch.randn(4, generator=draw),
+    )
+    readout = Readout((0,), torch.zeros(3), torch.ones(3), weight, 0.25, kind, similarity, pattern)
+    design = readout.design(images, features)
+    pooled = design.mean(dim=1)
+    cells = readout(images, features)
+    assert torch.allclose(cells.mean(dim=1), pooled @ weight + 0.25 + similarity(pooled), atol=1e-5)
+    shown = design.shape[2] if kind == "quadratic" else 3  # variety is of no cell
+    own = design[:, :, :shown] @ pattern[:shown]
+    apart = cells - own
+    assert torch.allclose(apart, apart.mean(dim=1, keepdim=True).expand_as(apart), atol=1e-5)
 
 
 def test_what_is_the_same_everywhere_has_no_variety_however_strong() -> None:
