@@ -21,7 +21,7 @@ FINGERPRINT_KEY = "preprocess_fingerprint"
 
 INPUT = "image"  # uint8 [B, H, W, 3]
 SCORE = "score"  # float32 [B] in [0, 1], calibrated to human ratings
-ENTROPY = "entropy"  # float32 [B] in [0, 1], the label-free masked-entropy head
+ENTROPY = "entropy"  # float32 [B] in [0, 1], label-free: no human rating has touched it
 HEATMAP = "heatmap"  # float32 [B, h, w], local complexity as logits: score == sigmoid(mean(heatmap))
 EMBEDDING = "embedding"  # float32 [B, D]
 OUTPUTS = (SCORE, ENTROPY, HEATMAP, EMBEDDING)

@@ -1,4 +1,4 @@
-"""Console script `clicv2-train`: pretrain, fit, finetune, evaluate, ablate, export."""
+"""Console script `clicv2-train`: pretrain, fit, finetune, evaluate, ablate, export, restore."""
 
 import json
 from pathlib import Path
@@ -25,6 +25,8 @@ from training.pretrain import pretrain as run_pretraining
 from training.progress import CONSOLE
 from training.recipe import OptimConfig, Recipe
 from training.report import write_report
+from training.restore import restore as restore_run
+from training.scorers import published_version
 from training.tables import IN_SAMPLE, agreement_table, further_table, summary_table, title
 from training.tuning import TuningSettings
 
@@ -233,6 +235,15 @@ def export(
     for name, figure in manifest.figures.items():
         table.add_row(name, f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]")
     Console().print(table)
+
+
+@app.command()
+def restore(
+    model: Annotated[Path, typer.Argument(help="A model of a repository, or one of its versions.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+) -> None:
+    """Make a run of a published model, e.g. model_repository/clicv2, to fit its encoder to other ratings."""
+    CONSOLE.print(f"checkpoint: {restore_run(published_version(model), out)}")
 
 
 def main() -> None:

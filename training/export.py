@@ -41,6 +41,8 @@ PARITY = 1e-4
 # Percentiles 0, 1, ... 100 of the reference set's scores.
 REFERENCE_POINTS = 101
 TIMED_RUNS = 30
+# Ends the name of a weight that the exporter turned round, as ONNX wants it.
+TURNED = ".T"
 # What the manifest repeats of the readout's report; "label_free": no rating has touched the weights before it.
 FIT_FACTS = ("kind", "layers", "label_free", "finetuned", "ratings", "ratings_sha256", "ratings_images")
 # Real images in the comparison of torch and ONNX Runtime.
@@ -88,6 +90,7 @@ def export_run(
         },
         data={
             "pretraining": [p.name for p in checkpoint.recipe.images],
+            "steps": checkpoint.step,
             **{name: report[name] for name in FIT_FACTS},
             "reference": [p.name for p in reference],
             "reference_images": len(chosen),
@@ -115,9 +118,28 @@ def export_onnx(model: ComplexityModel, spec: PreprocessSpec, path: Path) -> Non
     if program is None:  # only the legacy exporter returns nothing
         raise RuntimeError("torch.onnx.export returned no program")
     proto = program.model_proto
+    _name_turned_weights(proto.graph, model)
     onnx.helper.set_model_props(proto, {contract.FINGERPRINT_KEY: spec.fingerprint()})
     onnx.checker.check_model(proto)
     onnx.save(proto, path)
+
+
+def _name_turned_weights(graph: onnx.GraphProto, model: ComplexityModel) -> None:
+    """Give the matrices for which the exporter made up names their own, so that they can be found again."""
+    names = {
+        (weight.T.shape, weight.T.contiguous().numpy().tobytes()): name + TURNED
+        for name, weight in model.state_dict().items()
+        if weight.ndim == 2
+    }
+    named = {each.name for each in graph.initializer}
+    renamed = {}
+    for each in graph.initializer:
+        name = names.get((tuple(each.dims), each.raw_data))
+        if name is not None and name.removesuffix(TURNED) not in named:
+            renamed[each.name] = each.name = name
+    for node in graph.node:
+        for number, name in enumerate(node.input):
+            node.input[number] = renamed.get(name, name)
 
 
 def check_parity(model: ComplexityModel, path: Path, pixels: Pixels) -> float:

@@ -31,6 +31,7 @@ from training.data.ratings import Floats, Ratings, file_sha256, load_ratings, st
 from training.kernel import Kernel, similarity_to, size
 from training.methods.protocol import Method
 from training.metrics import Agreement, Scale, agreement, to_unit
+from training.models.computed import Computed
 from training.models.readout import (
     CODE_LENGTH,
     CODING_RATE,
@@ -56,7 +57,7 @@ GREY_INVARIANCE = 0.2
 # Similarity needs less for as much: at .14 a grey copy is .50 deviations lower and grey copies agree at .689, without
 # similarity at .2 it is .53 and .686.
 KERNEL_GREY_INVARIANCE = 0.14
-# Of the linear columns beside those of the kernel. 0 to .5 are equally good on rated pictures, 1 costs .003; what
+# Of the linear columns beside those of the kernel. From 0 to 1 all are equally good on rated pictures; what
 # resembles none of them has the linear part alone.
 LINEAR_PART = 0.5
 STANDARDISED_ON = 256
@@ -310,7 +311,7 @@ def standardise(
     widths: tuple[int, ...] = ()
     with torch.inference_mode():
         for images in _images(seen, "scale of the features", grey=False):
-            features = select_layers(images, method.encoder(images), layers)
+            features = select_layers(Computed(images), method.encoder(images), layers)
             widths = tuple(layer.shape[2] for layer in features)
             flat = torch.cat(features, dim=2).double().flatten(0, 1)  # [N * L, F]
             total, squares, patches = total + flat.sum(dim=0), squares + flat.square().sum(dim=0), patches + len(flat)
@@ -327,7 +328,7 @@ def pooled_design(method: Method, readout: Readout, dataset: ImageDataset, *, gr
     """
     with torch.inference_mode():
         pooled = [
-            readout.design(images, method.encoder(images)).double().mean(dim=1)
+            readout.design(Computed(images), method.encoder(images)).double().mean(dim=1)
             for images in _images(dataset, "grey features" if grey else "features", grey=grey)
         ]
     return torch.cat(pooled).numpy()

@@ -124,7 +124,7 @@ def _resume(recipe: Recipe, file: Path, module: torch.nn.Module, optimizer: torc
     if checkpoint.recipe != recipe:
         raise ValueError(f"{file} belongs to another recipe ({checkpoint.recipe.name}): choose another folder")
     if not checkpoint.optimizer:
-        raise ValueError(f"{file} was fine-tuned on ratings: pretraining cannot continue from it")
+        raise ValueError(f"{file} was fine-tuned, or restored: pretraining cannot continue from it")
     module.load_state_dict(checkpoint.weights)
     optimizer.load_state_dict(checkpoint.optimizer)
     return checkpoint.step

@@ -19,6 +19,7 @@ from training import fit
 from training.checkpoint import Checkpoint
 from training.data.images import ImageDataset
 from training.data.ratings import Floats
+from training.models.computed import Computed
 from training.models.readout import ComplexityModel
 from training.progress import show_progress
 
@@ -133,7 +134,7 @@ class TorchScorer:
                 )
             colours = images.permute(0, 3, 1, 2).float() / 255.0
             features = self._method.encoder(colours)
-            cells = self._method.label_free(colours, features)  # [N, L]
+            cells = self._method.label_free(Computed(colours), features)  # [N, L]
             return Scores(
                 entropy=cells.mean(dim=1).double().numpy(),
                 heatmap=cells.unflatten(1, features.grid).float().numpy() if heatmap else None,
@@ -148,9 +149,14 @@ def open_scorer(model: Path) -> Scorer:
     """
     if model.suffix == ".pt" or (model / "checkpoint.pt").exists():
         return TorchScorer(model)
+    return OnnxScorer(published_version(model))
+
+
+def published_version(model: Path) -> contract.ModelVersion:
+    """NAME (its highest version) or NAME/VERSION of a model repository. Raises ContractError."""
     if model.name.isdigit():
-        return OnnxScorer(contract.open_version(model.parent, int(model.name)))
-    return OnnxScorer(contract.open_version(model))
+        return contract.open_version(model.parent, int(model.name))
+    return contract.open_version(model)
 
 
 def score_all(

@@ -39,6 +39,7 @@ from training.journal import truncate_metrics
 from training.losses.within_groups import residual_variance
 from training.methods.protocol import Method
 from training.metrics import Scale, pcc
+from training.models.computed import Computed
 from training.models.readout import Kind, Layers, Readout
 from training.pretrain import cosine_lr
 from training.progress import CONSOLE
@@ -170,7 +171,7 @@ def raw_scores(method: Method, readout: Readout, sources: tuple[ImageSource, ...
     with torch.inference_mode():
         for batch in DataLoader(ImageDataset(sources, spec), BATCH_SIZE):
             images = batch.to(device).permute(0, 3, 1, 2).float() / 255.0
-            scores.append(readout(images, method.encoder(images)).mean(dim=1).double().cpu())
+            scores.append(readout(Computed(images), method.encoder(images)).mean(dim=1).double().cpu())
     return torch.cat(scores).numpy()
 
 
@@ -311,7 +312,7 @@ class _Trainer:
         images = random_flips(pixels.to(self.device).permute(0, 3, 1, 2).float() / 255.0, draw)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=optim.bf16):
             features = self.method.encoder(images)
-        predicted = self.readout(images, features).mean(dim=1)  # [N], in float32 as in serving
+        predicted = self.readout(Computed(images), features).mean(dim=1)  # [N], in float32 as in serving
         ratings = residual_variance(predicted, self.target[index], self.group[index])
         measures = {"ratings": ratings}
         loss = ratings

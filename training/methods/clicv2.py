@@ -80,7 +80,7 @@ class CLICv2:
 
     def __init__(self, encoder: Backbone, settings: CLICv2Settings):
         self.encoder = encoder
-        self.entropy_head = EntropyHead(encoder.dim, FAMILIES)
+        self.entropy_head = EntropyHead(encoder.dim)
         self.label_free: nn.Module = self.entropy_head
         self.projection = ProjectionHead(encoder.dim)
         self.module: nn.Module = nn.ModuleDict(

@@ -13,8 +13,8 @@ class Method(Protocol):
 
     Attributes:
         encoder: what is kept after pretraining.
-        label_free: images [N, 3, H, W] in [0, 1] and their `Features` -> local complexity in [0, 1] that no human
-            rating has touched, [N, L].
+        label_free: `Computed` and `Features` of images -> local complexity in [0, 1] that no human rating has touched,
+            [N, L].
         module: everything with weights, the encoder included.
     """
 

@@ -5,7 +5,7 @@ features), or also in a second term of each, patch by patch: its square, which g
 the patches a notion of energy (as mean and standard-deviation pooling would), or its variety, how
 far it is from the mean of the 3 x 3 patches around it. Variety is what people count and averages do
 not see: many different things side by side. On the dev half of SAVOIAS it brings code lengths alone
-from a PCC of .690 to .739, and all features from .786 to .803. Every patch still answers for its own
+from a PCC of .690 to .739, and all features from .770 to .788. Every patch still answers for its own
 share, and the heatmap adds up to the score; but what variety brings is spread evenly over the
 picture, for it belongs to no single patch: left where it arises, it marks a flat patch beside a busy
 one (on composed pictures the area under the ROC curve of an earlier model fell from .992 to .940).
@@ -26,10 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.models.backbone import PATCH, Backbone, Features
+from training.models.backbone import Backbone, Features
+from training.models.computed import Computed
 from training.models.similarity import Similarity
-from training.transforms.code_length import code_lengths
-from training.transforms.coding_rate import coding_rates
 
 PYRAMID = "pyramid"
 CODE_LENGTH = "code_length"
@@ -45,23 +44,18 @@ Kind = Literal["linear", "quadratic", "variety"]
 TERMS: dict[Kind, int] = {"linear": 1, "quadratic": 2, "variety": 2}
 
 
-def select_layers(images: Tensor, features: Features, layers: Sequence[str | int]) -> list[Tensor]:
-    """Patch features of each chosen layer: float32 [N, L, F] each.
-
-    Args:
-        images: [N, 3, H, W] in [0, 1], what `features` were made from.
-    """
-    return [_layer(images, features, layer).float() for layer in layers]
+def select_layers(computed: Computed, features: Features, layers: Sequence[str | int]) -> list[Tensor]:
+    """Patch features of each chosen layer, of the same images computed and learned: float32 [N, L, F] each."""
+    return [_layer(computed, features, layer).float() for layer in layers]
 
 
-def _layer(images: Tensor, features: Features, layer: str | int) -> Tensor:
+def _layer(computed: Computed, features: Features, layer: str | int) -> Tensor:
     if layer == PYRAMID:
         return features.pyramid
     if layer == CODE_LENGTH:
-        return code_lengths(images, PATCH)
+        return computed.code_lengths
     if layer == CODING_RATE:
-        rates = coding_rates(code_lengths(images, PATCH), features.grid)
-        return rates[:, None].expand(-1, features.last.shape[1], -1)
+        return computed.coding_rates[:, None].expand(-1, features.last.shape[1], -1)
     if isinstance(layer, int) and 0 <= layer < len(features.blocks):
         return features.blocks[layer]
     raise ValueError(
@@ -138,18 +132,18 @@ class Readout(nn.Module):
                 raise ValueError("a readout with similarity needs a pattern")
             self.register_buffer("pattern", pattern.to(torch.float32))
 
-    def design(self, images: Tensor, features: Features) -> Tensor:
-        """What the weights apply to, [N, L, F or 2 F], of images [N, 3, H, W] in [0, 1] and their features."""
-        raw = torch.cat(select_layers(images, features, self.layers), dim=2)  # [N, L, F]
+    def design(self, computed: Computed, features: Features) -> Tensor:
+        """What the weights apply to: [N, L, F or 2 F]."""
+        raw = torch.cat(select_layers(computed, features, self.layers), dim=2)  # [N, L, F]
         z = ((raw - self.mean) / self.scale).clamp(-CLIP, CLIP)
         if self.kind == "linear":
             return z
         second = z.square() if self.kind == "quadratic" else variety(z, features.grid)
         return torch.cat([z, second], dim=2)
 
-    def forward(self, images: Tensor, features: Features) -> Tensor:
+    def forward(self, computed: Computed, features: Features) -> Tensor:
         """Local complexity before calibration: [N, L]."""
-        design = self.design(images, features)
+        design = self.design(computed, features)
         if self.similarity is None:
             return self._shares(design, self.weight) + self.bias
         pooled = design.mean(dim=1)
@@ -190,8 +184,8 @@ class ComplexityModel(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Score [N], entropy [N], heatmap [N, h, w] and embedding [N, D] of uint8 images [N, H, W, 3]."""
         images = image.permute(0, 3, 1, 2).float() / 255.0
-        features = self.encoder(images)
-        cells = self.calibration.slope * self.readout(images, features) + self.calibration.intercept  # [N, L]
+        computed, features = Computed(images), self.encoder(images)
+        cells = self.calibration.slope * self.readout(computed, features) + self.calibration.intercept  # [N, L]
         score = torch.sigmoid(cells.mean(dim=1))
-        entropy = self.label_free(images, features).mean(dim=1)
+        entropy = self.label_free(computed, features).mean(dim=1)
         return score, entropy, cells.unflatten(1, features.grid), features.last.mean(dim=1)

@@ -37,7 +37,7 @@ def ratings(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return table
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recipe(images: Path) -> Recipe:
     return Recipe.model_validate(
         {

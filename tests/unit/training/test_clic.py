@@ -8,6 +8,7 @@ import torch
 from training.draw import Draw
 from training.losses.complexity_aware import global_entropy
 from training.methods.clic import CLIC, CLICSettings
+from training.models.computed import Computed
 from training.models.encoder import Encoder
 
 SMALL = CLICSettings(view_size=32, queue=16, momentum=0.9, hidden=32, dim=16)
@@ -87,7 +88,7 @@ def test_training_makes_energy_follow_entropy() -> None:
     assert measures[-1]["energy_correlation"] > 0.8 > measures[0]["energy_correlation"]
     with torch.no_grad():
         images = canvas(8).permute(0, 3, 1, 2).float() / 255
-        complexity = clic.label_free(images, clic.encoder(images)).mean(dim=1)
+        complexity = clic.label_free(Computed(images), clic.encoder(images)).mean(dim=1)
     assert ((complexity >= 0) & (complexity <= 1)).all()
     assert torch.corrcoef(torch.stack([complexity, global_entropy(images)]))[0, 1] > 0.8
 

@@ -11,8 +11,12 @@ from training.data.ratings import Floats, standardise_within
 from training.fit import FittedReadout, apply_calibration, calibrate, fit_weights, load_readout, save_readout
 from training.metrics import Scale, pcc
 from training.models.backbone import Features
+from training.models.computed import Computed
 from training.models.readout import CLIP, CODE_LENGTH, CODING_RATE, PYRAMID, TERMS, Calibration, Kind, Layers, Readout
 from training.ridge import FOLDS, stratified_folds
+
+# What a readout of learned features does not look at.
+NOTHING = Computed(torch.zeros(0))
 
 
 def patches(images: int, length: int, features: int, seed: int) -> torch.Tensor:
@@ -33,7 +37,7 @@ def fit_on(
     mean, deviation = f.mean(dim=(0, 1)), f.std(dim=(0, 1))
     readout = Readout((PYRAMID,), mean, deviation, torch.zeros(TERMS[kind] * f.shape[2]), 0.0, kind)
     coloured, grey_design = (
-        readout.design(torch.zeros(0), Features((each.float(),), (), (1, f.shape[1]))).double().mean(dim=1).numpy()
+        readout.design(NOTHING, Features((each.float(),), (), (1, f.shape[1]))).double().mean(dim=1).numpy()
         for each in (f, f if grey is None else grey)
     )
     scale = scale or (float(scores.min()), float(scores.max()))
@@ -41,7 +45,7 @@ def fit_on(
 
 
 def cells(readout: Readout, f: torch.Tensor) -> torch.Tensor:
-    return readout(torch.zeros(0), Features((f,), (), (1, f.shape[1])))
+    return readout(NOTHING, Features((f,), (), (1, f.shape[1])))
 
 
 def test_a_signal_is_found_and_its_readout_gives_the_same_scores_patch_by_patch() -> None:

@@ -12,14 +12,15 @@ from clicv2 import contract
 from clicv2.spec import PreprocessSpec
 from training.export import check_parity, export_onnx
 from training.models.backbone import Features
+from training.models.computed import Computed
 from training.models.encoder import Encoder
 from training.models.heads import BLUR, MOST_RATE, ActivationEnergy, EntropyHead, token_entropy
 from training.models.readout import Calibration, ComplexityModel, Readout
-from training.transforms.code_length import code_lengths
-from training.transforms.coding_rate import picture_rates
+from training.transforms.coding_rate import patch_rates, picture_rates
+from training.transforms.information import MOST_RATES
 
 # What the energy of activations does not look at.
-IMAGES = torch.zeros(0, 3, 32, 48)
+NOTHING = Computed(torch.zeros(0, 3, 32, 48))
 
 
 def features(count: int, widths: tuple[int, ...]) -> Features:
@@ -34,7 +35,7 @@ def features(count: int, widths: tuple[int, ...]) -> Features:
 )
 def test_against_the_slow_definition(count: int, widths: tuple[int, ...], unit: float, clipped: bool) -> None:
     seen = features(count, widths)
-    found = ActivationEnergy(unit, clipped=clipped)(IMAGES, seen)
+    found = ActivationEnergy(unit, clipped=clipped)(NOTHING, seen)
     assert found.shape == (count, 6)
     for image, patch in itertools.product(range(count), range(6)):
         energy = 0.0
@@ -56,7 +57,7 @@ def test_an_image_has_the_mean_of_its_patches_energies() -> None:
 @pytest.mark.parametrize("clipped", [True, False])
 def test_more_energy_is_never_less_complexity(clipped: bool) -> None:
     rising = torch.linspace(0, 40, 50).view(50, 1, 1)
-    complexity = ActivationEnergy(5.0, clipped=clipped)(IMAGES, Features((rising,), (rising,), (1, 1))).flatten()
+    complexity = ActivationEnergy(5.0, clipped=clipped)(NOTHING, Features((rising,), (rising,), (1, 1))).flatten()
     assert (complexity.diff() >= 0).all()
     assert complexity.min() >= 0
     assert complexity.max() <= 1
@@ -80,17 +81,22 @@ def test_it_is_exported_as_it_is(tmp_path: Path, clipped: bool) -> None:
 
 def test_the_entropy_head_gives_each_family_the_same_say() -> None:
     torch.manual_seed(0)
-    head = EntropyHead(8, (3, 1, 2))
+    head = EntropyHead(8)
     images = torch.rand(2, 3, 32, 48) * torch.tensor([1.0, 0.2]).view(2, 1, 1, 1)
     blocks = tuple(torch.randn(2, 6, 8) * torch.tensor([1.0, 1e-4]).view(2, 1, 1) + 1.0 for _ in range(3))
     seen = Features((torch.zeros(2, 6, 4),), blocks, (2, 3))
-    found, predicted = head(images, seen), head.predict(seen.last)
-    rates = (picture_rates(code_lengths(images, 16)).mean(dim=1) / MOST_RATE).tolist()
-    assert 0.05 < rates[1] < rates[0] < 1.0
+    computed = Computed(images)
+    found, predicted = head(computed, seen), head.predict(seen.last)
+    whole = (picture_rates(computed.code_lengths).mean(dim=1) / MOST_RATE).tolist()
+    assert 0.05 < whole[1] < whole[0] < 1.0
+    rates = patch_rates(computed.code_lengths, (2, 3)).mean(dim=1)  # [2, 2]
+    around = (rates / torch.tensor(MOST_RATES)).clamp(max=1.0).mean(dim=1).tolist()
+    assert 0.05 < around[1] < around[0] < 1.0
     apart = token_entropy(blocks[1]).tolist()
     for image, patch in itertools.product(range(2), range(6)):
         p = predicted[image, patch].tolist()
-        expected = (sum(p[:3]) / 3 + p[3] + sum(p[4:]) / 2 + rates[image] + apart[image]) / 5
+        learned = sum(p[:36]) / 36 + sum(p[36:72]) / 36 + sum(p[72:75]) / 3
+        expected = (learned + around[image] + whole[image] + apart[image]) / 6
         assert found[image, patch].item() == pytest.approx(expected, abs=1e-6)
 
 

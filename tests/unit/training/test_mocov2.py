@@ -5,6 +5,7 @@ import torch
 
 from training.draw import Draw
 from training.methods.mocov2 import MoCoV2, MoCoV2Settings
+from training.models.computed import Computed
 from training.models.encoder import Encoder
 
 SMALL = MoCoV2Settings(view_size=32, queue=16, momentum=0.9, hidden=32, dim=16)
@@ -52,13 +53,13 @@ def test_the_label_free_output_is_in_range_and_rises_with_the_activation() -> No
     moco = method()
     images = torch.rand(3, 3, 32, 32)
     with torch.no_grad():
-        complexity = moco.label_free(images, moco.encoder(images))
+        complexity = moco.label_free(Computed(images), moco.encoder(images))
         assert complexity.shape == (3, 4)
         assert ((complexity > 0) & (complexity < 1)).all()
         for stage in moco.encoder.stages:
             stage.weight *= 1.2
             stage.bias *= 1.2
-        assert (moco.label_free(images, moco.encoder(images)) > complexity).all()
+        assert (moco.label_free(Computed(images), moco.encoder(images)) > complexity).all()
 
 
 def test_training_lowers_the_loss() -> None:

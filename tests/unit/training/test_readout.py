@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from training.models.backbone import Features
+from training.models.computed import Computed
 from training.models.readout import Kind, Readout, variety
 from training.models.similarity import Similarity
 
@@ -29,11 +30,13 @@ def test_variety_moves_all_cells_alike_and_their_mean_as_fitted() -> None:
     """So that a flat patch is not marked for what lies beside it."""
     grid = (4, 4)
     features = Features((), (torch.randn(2, 16, 3, generator=torch.Generator().manual_seed(0)),), grid)
-    images = torch.zeros(2, 3, 64, 64)
+    computed = Computed(torch.zeros(2, 3, 64, 64))
     weight = torch.tensor([0.5, -1.0, 2.0, 3.0, -0.5, 1.5])
     readout = Readout((0,), torch.zeros(3), torch.ones(3), weight, 0.25, "variety")
-    cells = readout(images, features)
-    assert torch.allclose(cells.mean(dim=1), (readout.design(images, features) @ weight).mean(dim=1) + 0.25, atol=1e-5)
+    cells = readout(computed, features)
+    assert torch.allclose(
+        cells.mean(dim=1), (readout.design(computed, features) @ weight).mean(dim=1) + 0.25, atol=1e-5
+    )
     apart = cells - features.last @ weight[:3]
     assert torch.allclose(apart, apart.mean(dim=1, keepdim=True).expand_as(apart), atol=1e-5)
     assert apart.std(dim=0).max() > 0.01  # it differs from picture to picture
@@ -43,7 +46,7 @@ def test_variety_moves_all_cells_alike_and_their_mean_as_fitted() -> None:
 def test_with_similarity_cells_differ_by_the_pattern_and_average_to_the_score(kind: Kind, terms: int) -> None:
     draw = torch.Generator().manual_seed(0)
     features = Features((), (torch.randn(2, 16, 3, generator=draw),), (4, 4))
-    images = torch.zeros(2, 3, 64, 64)
+    computed = Computed(torch.zeros(2, 3, 64, 64))
     weight, pattern = torch.randn(2, 3 * terms, generator=draw)
     similarity = Similarity(
         torch.randn(3 * terms, 2, generator=draw),
@@ -52,9 +55,9 @@ def test_with_similarity_cells_differ_by_the_pattern_and_average_to_the_score(ki
         torch.randn(4, generator=draw),
     )
     readout = Readout((0,), torch.zeros(3), torch.ones(3), weight, 0.25, kind, similarity, pattern)
-    design = readout.design(images, features)
+    design = readout.design(computed, features)
     pooled = design.mean(dim=1)
-    cells = readout(images, features)
+    cells = readout(computed, features)
     assert torch.allclose(cells.mean(dim=1), pooled @ weight + 0.25 + similarity(pooled), atol=1e-5)
     shown = design.shape[2] if kind == "quadratic" else 3  # variety is of no cell
     own = design[:, :, :shown] @ pattern[:shown]
