@@ -22,8 +22,8 @@ from training.scorers import OnnxScorer
 
 
 def restore(version: ModelVersion, out: Path) -> Path:
-    """Write the run into the folder `out` and return its checkpoint: of the weights that only pretraining needs, and
-    of the readout, it knows nothing.
+    """Write the run into the folder `out` and return its checkpoint. It has no readout, and what only pretraining needs
+    is as before the first step.
 
     Raises FileExistsError when there is a run already, ValueError when the graph does not hold what its recipe says, or
     when ratings have touched the weights: which ones they were, the run could not say.
@@ -63,7 +63,7 @@ def restore(version: ModelVersion, out: Path) -> Path:
 
 
 def _load(module: nn.Module, name: str, held: dict[str, Tensor]) -> None:
-    """What of the module's weights the graph holds; it drops those of which nothing depends."""
+    """Give the module what the graph holds of it: no weights on which no output depends, such as the mask token's."""
     for key, weight in module.state_dict().items():
         full = f"{name}.{key}"
         found = held[full + TURNED].T if full + TURNED in held else held.get(full)

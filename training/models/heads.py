@@ -51,16 +51,16 @@ def token_entropy(tokens: Tensor) -> Tensor:
 
 
 class EntropyHead(nn.Module):
-    """What the encoder takes each patch's information to be; its mean is the label-free complexity of the patch.
+    """What the encoder takes each patch's information to be; in its mean lies the label-free complexity of the patch.
 
     Such a mean says how busy patches are, and not how much there is in the picture to tell apart. That is computed, as
     three families more, which belong to no single patch: coding rates of the patches' code lengths around each patch
     and in the whole picture, and the entropy of what the encoder makes of them half-way (`token_entropy`).
 
-    Coding rates around a patch are predicted, too, but what the encoder predicts of them agrees less with people than
-    they do (label-free PCC on the dev half of SAVOIAS .639 and .700), so they are left out of what is predicted. The
-    shipped encoder has .655 with the three families that are left, .694 with the picture's rate, .715 with tokens and
-    .720 with the rates around each patch.
+    Coding rates around a patch are predicted in training, too, but what is predicted agrees less with people than what
+    is computed (label-free PCC on the dev half of SAVOIAS .639 and .700), and so has no say. The shipped encoder has
+    .655 with the other three families, .694 with the picture's rate, .715 with tokens and .720 with the rates around
+    each patch.
     """
 
     def __init__(self, dim: int):
