@@ -13,6 +13,7 @@ from training import distributed
 from training.distributed import World
 from training.draw import Draw
 from training.methods.protocol import Method
+from training.precision import mixed_precision
 from training.recipe import OptimConfig
 
 
@@ -57,7 +58,7 @@ def train_one_epoch(
         measures: Counter[str] = Counter()
         for number, batch in enumerate(parts):
             draw = Draw((seed * 1_000_003 + step) * optim.accumulate + number, world.rank, world.size)
-            with torch.autocast(world.device.type, torch.bfloat16, enabled=optim.bf16):
+            with mixed_precision(world.device, bf16=optim.bf16):
                 found = method.step(batch.to(world.device, non_blocking=True), draw)
             (found["loss"] / len(parts)).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             measures.update({name: value / len(parts) for name, value in distributed.average(found).items()})

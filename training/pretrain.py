@@ -18,6 +18,7 @@ from training.data.images import ImageDataset, ResumableSampler, find_images
 from training.distributed import World
 from training.engine import StepReport, train_one_epoch
 from training.journal import truncate_metrics
+from training.precision import computes_bf16
 from training.progress import CONSOLE
 from training.recipe import OptimConfig, Recipe
 
@@ -48,6 +49,9 @@ def _pretrain(recipe: Recipe, out: Path, world: World, checkpoint_every: int) ->
         )
     total = steps_per_epoch * optim.epochs
     part = optim.batch_size // (world.size * optim.accumulate)
+
+    if optim.bf16 and world.rank == 0 and not computes_bf16(world.device):
+        CONSOLE.print("The recipe has bf16, which this device would only emulate: float32 instead.")
 
     torch.manual_seed(recipe.seed)  # initial weights, the same everywhere; every step's randomness is its own
     method = recipe.build_method()

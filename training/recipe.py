@@ -43,7 +43,7 @@ class OptimConfig(_Strict):
             contrast then has only the negatives of one part.
         lr: peak learning rate, reached after `warmup` (share of all steps), then falling to zero.
         clip: largest norm of the gradient.
-        bf16: autocast; on CPUs with avx512_bf16 and on GPUs about twice as fast or more.
+        bf16: autocast, where the device computes in it (GPUs, CPUs with avx512_bf16): twice as fast or more.
     """
 
     epochs: int = Field(gt=0)

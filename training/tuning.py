@@ -41,6 +41,7 @@ from training.methods.protocol import Method
 from training.metrics import Scale, pcc
 from training.models.computed import Computed
 from training.models.readout import Kind, Layers, Readout
+from training.precision import mixed_precision
 from training.pretrain import cosine_lr
 from training.progress import CONSOLE
 from training.recipe import OptimConfig
@@ -310,14 +311,14 @@ class _Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["share"]
         images = random_flips(pixels.to(self.device).permute(0, 3, 1, 2).float() / 255.0, draw)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=optim.bf16):
+        with mixed_precision(self.device, bf16=optim.bf16):
             features = self.method.encoder(images)
         predicted = self.readout(Computed(images), features).mean(dim=1)  # [N], in float32 as in serving
         ratings = residual_variance(predicted, self.target[index], self.group[index])
         measures = {"ratings": ratings}
         loss = ratings
         if self.settings.pretraining_weight > 0:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=optim.bf16):
+            with mixed_precision(self.device, bf16=optim.bf16):
                 measures["pretraining"] = self.method.step(canvas.to(self.device), draw)["loss"]
             loss = loss + self.settings.pretraining_weight * measures["pretraining"]
         if not torch.isfinite(loss):
