@@ -77,7 +77,7 @@ def pretrain(
         chosen = chosen.model_copy(update={"optim": chosen.optim.model_copy(update={"epochs": epochs})})
     checkpoint = run_pretraining(chosen, out)
     if distributed.is_first():
-        CONSOLE.print(f"checkpoint: {checkpoint}")
+        CONSOLE.print(f"checkpoint: {checkpoint}", soft_wrap=True)
 
 
 @app.command()
@@ -243,7 +243,7 @@ def restore(
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
 ) -> None:
     """Make a run of a published model, e.g. model_repository/clicv2, to fit its encoder to other ratings."""
-    CONSOLE.print(f"checkpoint: {restore_run(published_version(model), out)}")
+    CONSOLE.print(f"checkpoint: {restore_run(published_version(model), out)}", soft_wrap=True)
 
 
 def main() -> None:

@@ -62,9 +62,8 @@ def _block_bits(channels: Tensor) -> Tensor:
     flat = channels.reshape(n * count, 1, rows * BLOCK, columns * BLOCK)
     coefficients = F.conv2d(flat, _BASIS.to(channels), stride=BLOCK)  # [3 N, 64, rows, columns]
     bits = torch.log2(1.0 + coefficients.abs() / STEP)
-    frequency = torch.arange(BLOCK)[:, None] + torch.arange(BLOCK)[None, :]
-    bands = [bits[:, ((frequency >= low) & (frequency <= high)).flatten()].mean(dim=1) for low, high in BANDS]
-    return torch.stack(bands, dim=1).reshape(n, count * len(BANDS), rows, columns)
+    bands = F.conv2d(bits, _BAND_MEANS.to(bits))  # [3 N, 3, rows, columns]
+    return bands.reshape(n, count * len(BANDS), rows, columns)
 
 
 def _basis() -> Tensor:
@@ -75,8 +74,16 @@ def _basis() -> Tensor:
     return torch.einsum("ui,vj->uvij", cosines, cosines).reshape(BLOCK**2, 1, BLOCK, BLOCK).float()
 
 
+def _band_means() -> Tensor:
+    """The mean over each band of the basis' 64 coefficients, as convolution filters: [3, 64, 1, 1]."""
+    frequency = (torch.arange(BLOCK)[:, None] + torch.arange(BLOCK)).flatten()
+    bands = torch.stack([(frequency >= low) & (frequency <= high) for low, high in BANDS]).float()
+    return (bands / bands.sum(dim=1, keepdim=True))[:, :, None, None]
+
+
 # Made once: in an exported graph, all that asks for code lengths then asks for the same ones, which are computed once.
 _BASIS = _basis()
+_BAND_MEANS = _band_means()
 
 
 def _repeat(cells: Tensor, times: int) -> Tensor:

@@ -43,17 +43,17 @@ def coding_rates(lengths: Tensor, grid: tuple[int, int]) -> Tensor:
     Returns: [N, 14] nats a vector and dimension, in the order of `NAMES`: of each scale of the code lengths, and in
         windows of all of them together.
     """
-    local = local_rates(lengths, grid)
+    grams, covariances = _local_grams(lengths, grid), _covariances(lengths)
+    # A window has as many patches as a scale has numbers, so that one elimination does for both.
+    nats = _rate(torch.cat([grams.flatten(1, 2), covariances], dim=1))  # [N, 5 L + 4]
+    local = nats[:, : -len(SHRINKS)].view(grams.shape[:3]) / _numbers(nats)  # [N, L, 5]
     deviation = local.var(dim=1, correction=0).clamp(min=0).sqrt()  # [N, 5]
-    return torch.cat([local.mean(dim=1), deviation, picture_rates(lengths)], dim=1)
+    return torch.cat([local.mean(dim=1), deviation, nats[:, -len(SHRINKS) :] / _SCALE], dim=1)
 
 
 def picture_rates(lengths: Tensor) -> Tensor:
     """The rate of all patches of a picture, of each scale of their code lengths: [N, L, 36] -> [N, 4]."""
-    n, length, _ = lengths.shape
-    scales = lengths.view(n, length, len(SHRINKS), _SCALE).transpose(1, 2)  # [N, scales, L, F]
-    apart = scales - scales.mean(dim=2, keepdim=True)
-    return _rate(apart.mT @ apart / length) / _SCALE
+    return _rate(_covariances(lengths)) / _SCALE
 
 
 def local_rates(lengths: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -61,10 +61,7 @@ def local_rates(lengths: Tensor, grid: tuple[int, int]) -> Tensor:
 
     Beyond the border the picture goes on as at the border.
     """
-    grams = _window_grams(lengths, grid)
-    # Of numbers that lie side by side the products add up.
-    rates = _rate(torch.cat([grams, grams.sum(dim=2, keepdim=True)], dim=2))  # [N, L, scales + 1]
-    return rates / torch.tensor([*(_SCALE for _ in SHRINKS), len(FEATURES)], device=rates.device)
+    return _rate(_local_grams(lengths, grid)) / _numbers(lengths)
 
 
 def patch_rates(lengths: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -74,6 +71,26 @@ def patch_rates(lengths: Tensor, grid: tuple[int, int]) -> Tensor:
     A block of the other scales covers several patches, which it makes alike.
     """
     return _rate(_window_grams(lengths[:, :, : PATCH_SCALES * _SCALE], grid)) / _SCALE
+
+
+def _numbers(like: Tensor) -> Tensor:
+    """How many numbers a patch has, of each scale and of all: [5]."""
+    return torch.tensor([*(_SCALE for _ in SHRINKS), len(FEATURES)], device=like.device)
+
+
+def _covariances(lengths: Tensor) -> Tensor:
+    """Of all patches of a picture, of each scale: [N, L, 36] -> [N, 4, 9, 9]."""
+    n, length, _ = lengths.shape
+    scales = lengths.view(n, length, len(SHRINKS), _SCALE).transpose(1, 2)  # [N, scales, L, F]
+    apart = scales - scales.mean(dim=2, keepdim=True)
+    return apart.mT @ apart / length
+
+
+def _local_grams(lengths: Tensor, grid: tuple[int, int]) -> Tensor:
+    """`_window_grams` of each scale and of all: [N, L, 36] -> [N, L, 5, M, M]."""
+    grams = _window_grams(lengths, grid)
+    # Of numbers that lie side by side the products add up.
+    return torch.cat([grams, grams.sum(dim=2, keepdim=True)], dim=2)
 
 
 def _window_grams(lengths: Tensor, grid: tuple[int, int]) -> Tensor:
