@@ -54,8 +54,8 @@ REPORT = "fit.json"
 # a grey copy scores 1.2 deviations lower and grey copies agree with the ratings at .56; with it .4
 # lower and .63, for .007 of the colour pictures' PCC.
 GREY_INVARIANCE = 0.2
-# Similarity needs less for as much: at .14 a grey copy is .50 deviations lower and grey copies agree at .689, without
-# similarity at .2 it is .53 and .686.
+# Similarity needs less for as much. With an earlier encoder, at .14 a grey copy was .50 deviations lower and grey copies
+# agreed at .689, without similarity at .2 it was .53 and .686.
 KERNEL_GREY_INVARIANCE = 0.14
 # Of the linear columns beside those of the kernel. From 0 to 1 all are equally good on rated pictures; what
 # resembles none of them has the linear part alone.
@@ -255,7 +255,8 @@ def _shows_patches(layers: Layers) -> list[bool]:
 
     The code lengths, for they know little but their patch. Of the encoder's features each has seen more than that, and
     weights that are best for a picture's mean make a speckled map of them (on composed pictures the area under the ROC
-    curve is .95 with the pyramid and .90 with the last block, too, .97 without). Coding rates are of no patch.
+    curve was .95 with the pyramid and .90 with the last block of an earlier encoder, too, .97 without). Coding rates
+    are of no patch.
     """
     if CODE_LENGTH in layers:
         return [layer == CODE_LENGTH for layer in layers]
