@@ -54,8 +54,8 @@ REPORT = "fit.json"
 # a grey copy scores 1.2 deviations lower and grey copies agree with the ratings at .56; with it .4
 # lower and .63, for .007 of the colour pictures' PCC.
 GREY_INVARIANCE = 0.2
-# Similarity needs less for as much. With an earlier encoder, at .14 a grey copy was .50 deviations lower and grey copies
-# agreed at .689, without similarity at .2 it was .53 and .686.
+# Similarity needs less for as much. With an earlier encoder, at .14 a grey copy was .50 deviations lower and grey
+# copies agreed at .689, without similarity at .2 it was .53 and .686.
 KERNEL_GREY_INVARIANCE = 0.14
 # Of the linear columns beside those of the kernel. From 0 to 1 all are equally good on rated pictures; what
 # resembles none of them has the linear part alone.
