@@ -5,6 +5,7 @@ agree with people of their own, without the hours of a pretraining.
 """
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
@@ -16,9 +17,8 @@ from clicv2 import contract
 from clicv2.contract import ModelVersion
 from training.checkpoint import FILE, Checkpoint
 from training.export import PARITY, TURNED
-from training.models.computed import Computed
 from training.recipe import Recipe
-from training.scorers import OnnxScorer
+from training.scorers import OnnxScorer, Scorer, TorchScorer
 
 
 def restore(version: ModelVersion, out: Path) -> Path:
@@ -40,26 +40,26 @@ def restore(version: ModelVersion, out: Path) -> Path:
     for name, module in (("encoder", method.encoder), ("label_free", method.label_free)):
         _load(module, name, held)
 
-    method.module.eval()
-    spec = manifest.preprocess
+    steps = manifest.data.get("steps")
+    checkpoint = Checkpoint(recipe, steps if isinstance(steps, int) else 0, method.module.state_dict(), {})
+    _compare(checkpoint, version)
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(out / FILE)
+    return out / FILE
+
+
+def _compare(checkpoint: Checkpoint, version: ModelVersion) -> None:
+    """Raises ValueError unless both give the same outputs, but for those of a readout."""
+    spec = version.manifest.preprocess
     pixels = np.random.default_rng(0).integers(0, 256, (2, spec.height, spec.width, 3), dtype=np.uint8)
-    theirs = OnnxScorer(version).score(pixels, embedding=True)
-    with torch.inference_mode():
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255.0
-        features = method.encoder(images)
-        entropy, embedding = method.label_free(Computed(images), features).mean(dim=1), features.last.mean(dim=1)
-    for output, ours, published in (
-        (contract.ENTROPY, entropy, theirs.entropy),
-        (contract.EMBEDDING, embedding, theirs.embedding),
-    ):
-        difference = float(np.abs(ours.numpy() - published).max())
+    with TemporaryDirectory() as folder:
+        checkpoint.save(Path(folder) / FILE)
+        scorers: tuple[Scorer, Scorer] = (TorchScorer(Path(folder)), OnnxScorer(version))
+        ours, theirs = (scorer.score(pixels, embedding=True) for scorer in scorers)
+    for output in (contract.ENTROPY, contract.EMBEDDING):
+        difference = float(np.abs(getattr(ours, output) - getattr(theirs, output)).max())
         if not difference <= PARITY:  # also when it is NaN
             raise ValueError(f"with this code the weights of {version.folder} give another {output}, by {difference}")
-
-    out.mkdir(parents=True, exist_ok=True)
-    steps = manifest.data.get("steps")
-    Checkpoint(recipe, steps if isinstance(steps, int) else 0, method.module.state_dict(), {}).save(out / FILE)
-    return out / FILE
 
 
 def _load(module: nn.Module, name: str, held: dict[str, Tensor]) -> None:

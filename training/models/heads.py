@@ -74,8 +74,8 @@ class EntropyHead(nn.Module):
 
     def forward(self, computed: Computed, features: Features) -> Tensor:
         """Label-free local complexity in [0, 1], [N, L]."""
-        *families, last = FAMILIES
-        predicted = family_mean(self.predict(features.last)[:, :, :-last], families)  # [N, L]
+        *families, left_out = FAMILIES  # coding rates
+        predicted = family_mean(self.predict(features.last)[:, :, :-left_out], families)  # [N, L]
         rates = computed.coding_rates
         most = torch.tensor(MOST_RATES, device=rates.device)
         around = (rates[:, : len(MOST_RATES)] / most).clamp(max=1.0).mean(dim=1)  # [N]

@@ -43,25 +43,25 @@ def coding_rates(lengths: Tensor, grid: tuple[int, int]) -> Tensor:
     Returns: [N, 14] nats a vector and dimension, in the order of `NAMES`: of each scale of the code lengths, and in
         windows of all of them together.
     """
-    grams, covariances = _local_grams(lengths, grid), _covariances(lengths)
-    # A window has as many patches as a scale has numbers, so that one elimination does for both.
-    nats = _rate(torch.cat([grams.flatten(1, 2), covariances], dim=1))  # [N, 5 L + 4]
-    local = nats[:, : -len(SHRINKS)].view(grams.shape[:3]) / _numbers(nats)  # [N, L, 5]
+    local, whole = local_and_whole(lengths, grid)
     deviation = local.var(dim=1, correction=0).clamp(min=0).sqrt()  # [N, 5]
-    return torch.cat([local.mean(dim=1), deviation, nats[:, -len(SHRINKS) :] / _SCALE], dim=1)
+    return torch.cat([local.mean(dim=1), deviation, whole], dim=1)
 
 
-def picture_rates(lengths: Tensor) -> Tensor:
-    """The rate of all patches of a picture, of each scale of their code lengths: [N, L, 36] -> [N, 4]."""
-    return _rate(_covariances(lengths)) / _SCALE
-
-
-def local_rates(lengths: Tensor, grid: tuple[int, int]) -> Tensor:
-    """The rate in the window around each patch, of each scale and of all: [N, L, 36] -> [N, L, 5].
+def local_and_whole(lengths: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The rates in the window around each patch, of each scale and of all, and of all patches of the picture, of each
+    scale: [N, L, 36] -> [N, L, 5], [N, 4].
 
     Beyond the border the picture goes on as at the border.
     """
-    return _rate(_local_grams(lengths, grid)) / _numbers(lengths)
+    grams = _window_grams(lengths, grid)
+    # Of numbers that lie side by side the products add up.
+    grams = torch.cat([grams, grams.sum(dim=2, keepdim=True)], dim=2)  # [N, L, scales + 1, M, M]
+    # A window has as many patches as a scale has numbers, so that one elimination does for both.
+    nats = _rate(torch.cat([grams.flatten(1, 2), _covariances(lengths)], dim=1))  # [N, 5 L + 4]
+    numbers = torch.tensor([*(_SCALE for _ in SHRINKS), len(FEATURES)], device=nats.device)
+    local, whole = nats[:, : -len(SHRINKS)].view(grams.shape[:3]), nats[:, -len(SHRINKS) :]
+    return local / numbers, whole / _SCALE
 
 
 def patch_rates(lengths: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -73,24 +73,12 @@ def patch_rates(lengths: Tensor, grid: tuple[int, int]) -> Tensor:
     return _rate(_window_grams(lengths[:, :, : PATCH_SCALES * _SCALE], grid)) / _SCALE
 
 
-def _numbers(like: Tensor) -> Tensor:
-    """How many numbers a patch has, of each scale and of all: [5]."""
-    return torch.tensor([*(_SCALE for _ in SHRINKS), len(FEATURES)], device=like.device)
-
-
 def _covariances(lengths: Tensor) -> Tensor:
     """Of all patches of a picture, of each scale: [N, L, 36] -> [N, 4, 9, 9]."""
     n, length, _ = lengths.shape
     scales = lengths.view(n, length, len(SHRINKS), _SCALE).transpose(1, 2)  # [N, scales, L, F]
     apart = scales - scales.mean(dim=2, keepdim=True)
     return apart.mT @ apart / length
-
-
-def _local_grams(lengths: Tensor, grid: tuple[int, int]) -> Tensor:
-    """`_window_grams` of each scale and of all: [N, L, 36] -> [N, L, 5, M, M]."""
-    grams = _window_grams(lengths, grid)
-    # Of numbers that lie side by side the products add up.
-    return torch.cat([grams, grams.sum(dim=2, keepdim=True)], dim=2)
 
 
 def _window_grams(lengths: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 
 from training.transforms.code_length import FEATURES
 from training.transforms.code_length import code_lengths as of_images
-from training.transforms.coding_rate import DISTORTION, NAMES, coding_rates, local_rates, patch_rates, picture_rates
+from training.transforms.coding_rate import DISTORTION, NAMES, coding_rates, local_and_whole, patch_rates
 
 
 def slow_rate(vectors: np.ndarray) -> float:
@@ -28,7 +28,7 @@ def code_lengths(rng: np.random.Generator, *shape: int) -> np.ndarray:
 def test_a_picture_against_the_definition(count: int) -> None:
     pictures = code_lengths(np.random.default_rng(count), 3, count)
     pictures[1] = pictures[1, :1]  # all patches alike
-    found = picture_rates(torch.from_numpy(pictures).float()).numpy()
+    found = local_and_whole(torch.from_numpy(pictures).float(), (1, count))[1].numpy()
     expected = [[slow_rate(patches[:, 9 * scale : 9 * scale + 9]) for scale in range(4)] for patches in pictures]
     assert found == pytest.approx(np.array(expected), abs=1e-4)
     assert found[1] == pytest.approx(0.0, abs=1e-5)
@@ -38,7 +38,7 @@ def test_a_picture_against_the_definition(count: int) -> None:
 def test_windows_against_loops(grid: tuple[int, int]) -> None:
     rows, columns = grid
     lengths = code_lengths(np.random.default_rng(rows), 2, rows * columns).astype(np.float32)
-    found = local_rates(torch.from_numpy(lengths), grid).view(2, rows, columns, 5).numpy()
+    found = local_and_whole(torch.from_numpy(lengths), grid)[0].view(2, rows, columns, 5).numpy()
     plane = lengths.reshape(2, rows, columns, -1)
     for n, row, column in itertools.product(range(2), range(rows), range(columns)):
         around = np.stack(
@@ -55,16 +55,16 @@ def test_they_are_the_mean_of_the_local_ones_their_deviation_and_the_whole() -> 
     lengths = torch.from_numpy(code_lengths(np.random.default_rng(0), 2, 24)).float()
     found = coding_rates(lengths, (4, 6)).numpy()
     assert found.shape == (2, len(NAMES)) == (2, 14)
-    local = local_rates(lengths, (4, 6)).numpy()
+    local, whole = (each.numpy() for each in local_and_whole(lengths, (4, 6)))
     assert found[:, :5] == pytest.approx(local.mean(axis=1), abs=1e-5)
     assert found[:, 5:10] == pytest.approx(local.std(axis=1), abs=1e-5)
-    assert found[:, 10:] == pytest.approx(picture_rates(lengths).numpy(), abs=1e-6)
+    assert found[:, 10:] == pytest.approx(whole, abs=1e-6)
 
 
 def test_of_patches_are_those_of_the_scales_that_tell_neighbours_apart() -> None:
     images = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     lengths = of_images(images, 16)
-    assert torch.allclose(patch_rates(lengths, (6, 6)), local_rates(lengths, (6, 6))[:, :, :2], atol=1e-5)
+    assert torch.allclose(patch_rates(lengths, (6, 6)), local_and_whole(lengths, (6, 6))[0][:, :, :2], atol=1e-5)
     # Blocks of 32 and 64 pixels: 2 x 2 patches, and 4 x 4, have the same one.
     coarse = lengths.view(1, 6, 6, -1)[:, :, :, 18:]
     assert torch.equal(coarse[:, 0, 0, :9], coarse[:, 1, 1, :9])
@@ -74,7 +74,8 @@ def test_of_patches_are_those_of_the_scales_that_tell_neighbours_apart() -> None
 
 def test_further_apart_costs_more_by_the_logarithm() -> None:
     spread = torch.randn(1, 4096, 36, generator=torch.Generator().manual_seed(0)) * 10.0
-    further = picture_rates(2.0 * spread) - picture_rates(spread)
+    near, far = (local_and_whole(lengths, (64, 64))[1] for lengths in (spread, 2.0 * spread))
+    further = far - near
     assert further.numpy() == pytest.approx(np.full((1, 4), math.log(2.0)), abs=1e-3)
 
 
@@ -84,9 +85,9 @@ def test_the_order_of_the_patches_matters_in_windows_and_not_in_the_whole() -> N
     kinds = torch.randn(2, 36, generator=torch.Generator().manual_seed(0))
     halves = kinds[(rows >= 4).long()[:, None].expand(8, 8)].view(1, 64, 36)
     chequered = kinds[(rows[:, None] + rows) % 2].view(1, 64, 36)
-    near = [local_rates(lengths, (8, 8)).mean().item() for lengths in (halves, chequered)]
-    assert near[1] > 2 * near[0]
-    assert torch.allclose(picture_rates(halves), picture_rates(chequered), atol=1e-5)
+    calm, restless = (local_and_whole(lengths, (8, 8)) for lengths in (halves, chequered))
+    assert restless[0].mean() > 2 * calm[0].mean()
+    assert torch.allclose(calm[1], restless[1], atol=1e-5)
 
 
 def test_a_flat_picture_has_none() -> None:

@@ -17,14 +17,16 @@ class Line:
         self.module = nn.Linear(1, 1, bias=False)
         nn.init.zeros_(self.module.weight)
         self.drawn: list[float] = []
+        self.autocast: set[bool] = set()
 
     def step(self, canvas: Tensor, draw: Draw) -> dict[str, Tensor]:
         self.drawn.append(draw.shared())
+        self.autocast.add(torch.is_autocast_enabled("cpu"))
         x = canvas.float().mean(dim=(1, 2, 3)).unsqueeze(1)
         return {"loss": (self.module(x) - 3.0 * x).square().mean(), "mean": x.mean()}
 
 
-def run(accumulate: int) -> tuple[Line, list[StepReport], list[Tensor]]:
+def run(accumulate: int, *, bf16: bool = False) -> tuple[Line, list[StepReport], list[Tensor]]:
     method = Line()
     images = torch.arange(1, 25, dtype=torch.uint8).reshape(3, 8, 1, 1, 1).expand(3, 8, 2, 2, 3)  # 3 steps of 8
     batches = [part for batch in images for part in batch.split(8 // accumulate)]
@@ -37,7 +39,7 @@ def run(accumulate: int) -> tuple[Line, list[StepReport], list[Tensor]]:
         first_step=5,
         seed=1,
         lr_at=lambda step: 1e-4 * step,
-        optim=OptimConfig(epochs=1, batch_size=8, accumulate=accumulate, bf16=False, clip=1e9),
+        optim=OptimConfig(epochs=1, batch_size=8, accumulate=accumulate, bf16=bf16, clip=1e9),
         world=World(0, 1, torch.device("cpu")),
         report=reports.append,
     )
@@ -64,3 +66,13 @@ def test_a_batch_in_parts_takes_the_same_steps(accumulate: int) -> None:
     for one, other in zip(found, expected, strict=True):
         assert one.measures == pytest.approx(other.measures, rel=1e-5)
     assert len(set(parts.drawn)) == 3 * accumulate  # every part has numbers of its own
+
+
+@pytest.mark.parametrize("wished", [True, False])
+@pytest.mark.parametrize("computed", [True, False])
+def test_bf16_where_it_is_wished_for_and_computed(
+    wished: bool, computed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": computed})
+    method, _, _ = run(accumulate=1, bf16=wished)
+    assert method.autocast == {wished and computed}

@@ -16,7 +16,7 @@ from training.models.computed import Computed
 from training.models.encoder import Encoder
 from training.models.heads import BLUR, MOST_RATE, ActivationEnergy, EntropyHead, token_entropy
 from training.models.readout import Calibration, ComplexityModel, Readout
-from training.transforms.coding_rate import patch_rates, picture_rates
+from training.transforms.coding_rate import local_and_whole, patch_rates
 from training.transforms.information import MOST_RATES
 
 # What the energy of activations does not look at.
@@ -87,7 +87,7 @@ def test_the_entropy_head_gives_each_family_the_same_say() -> None:
     seen = Features((torch.zeros(2, 6, 4),), blocks, (2, 3))
     computed = Computed(images)
     found, predicted = head(computed, seen), head.predict(seen.last)
-    whole = (picture_rates(computed.code_lengths).mean(dim=1) / MOST_RATE).tolist()
+    whole = (local_and_whole(computed.code_lengths, (2, 3))[1].mean(dim=1) / MOST_RATE).tolist()
     assert 0.05 < whole[1] < whole[0] < 1.0
     rates = patch_rates(computed.code_lengths, (2, 3)).mean(dim=1)  # [2, 2]
     around = (rates / torch.tensor(MOST_RATES)).clamp(max=1.0).mean(dim=1).tolist()
@@ -98,6 +98,10 @@ def test_the_entropy_head_gives_each_family_the_same_say() -> None:
         learned = sum(p[:36]) / 36 + sum(p[36:72]) / 36 + sum(p[72:75]) / 3
         expected = (learned + around[image] + whole[image] + apart[image]) / 6
         assert found[image, patch].item() == pytest.approx(expected, abs=1e-6)
+    clashing = Computed(images)
+    clashing.coding_rates = torch.full((2, 14), 9.0)  # more than there is in any photograph
+    most = found - (torch.tensor(around) + torch.tensor(whole))[:, None] / 6 + 2 / 6
+    assert torch.allclose(head(clashing, seen), most, atol=1e-6)
 
 
 @pytest.mark.parametrize(("length", "width"), [(1, 4), (2, 8), (9, 16), (40, 3)])

@@ -23,7 +23,7 @@ def test_it_is_its_families_by_name() -> None:
     neighbours = density.view(2, 4, 4)[:, :3, :3].mean(dim=(1, 2))
     assert torch.allclose(junctions[:, 5, 1], neighbours)
     assert torch.allclose(junctions[:, :, 2], density.mean(dim=1, keepdim=True).expand(-1, 16))
-    local = coding_rate.local_rates(unscaled, (4, 4))
+    local, _ = coding_rate.local_and_whole(unscaled, (4, 4))
     for number, most in enumerate(MOST_RATES):
         assert torch.allclose(rates[:, :, number], local[:, :, number] / most, atol=1e-5)
     assert len(set(TARGETS)) == 77

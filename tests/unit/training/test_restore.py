@@ -77,14 +77,26 @@ def test_what_cannot_be_restored_is_refused(run: Path, version: ModelVersion, re
     with pytest.raises(ValueError, match="shape"):
         restore(other, tmp_path / "out")
 
+
+@pytest.mark.parametrize("run", ["clicv2"], indirect=True)
+@pytest.mark.parametrize(
+    ("weight", "complaint"),
+    [
+        ("encoder.blocks.0.qkv.weight.T", "another (entropy|embedding)"),
+        ("label_free.layers.0.weight.T", "another entropy"),
+    ],
+)
+def test_a_graph_from_before_weights_had_names_is_refused(
+    weight: str, complaint: str, version: ModelVersion, tmp_path: Path
+) -> None:
     proto = onnx.load(version.model_file)
-    turned = next(each for each in proto.graph.initializer if each.name.endswith("qkv.weight.T"))
+    (turned,) = (each for each in proto.graph.initializer if each.name == weight)
     for node in proto.graph.node:
-        node.input[:] = ["x" if name == turned.name else name for name in node.input]
-    turned.name = "x"  # as if it were from before weights had names
+        node.input[:] = ["x" if name == weight else name for name in node.input]
+    turned.name = "x"
     (tmp_path / "old/1").mkdir(parents=True)
     onnx.save(proto, tmp_path / "old/1" / contract.MODEL_FILE)
-    with pytest.raises(ValueError, match=r"give another (entropy|embedding)"):
+    with pytest.raises(ValueError, match=complaint):
         restore(replace(version, folder=tmp_path / "old/1"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
