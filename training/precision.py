@@ -1,4 +1,4 @@
-"""bf16 where the hardware computes in it; where it is emulated, a step takes eight times as long as in float32."""
+"""bf16 where the hardware computes in it; where it is emulated, a step takes nine times as long as in float32."""
 
 import torch
 
