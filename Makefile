@@ -3,8 +3,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
-# A file's tests share servers, so they stay together. `make test PARALLEL=` is for a debugger.
-PARALLEL := -n logical --maxprocesses 4 --dist loadfile
+# A file's tests share servers, so they stay together; files in their order, for sorted by number of tests the longest
+# begin last. `make test PARALLEL=` is for a debugger.
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 CODE := clicv2 service training client tests bench docs docker
 
 .PHONY: help redis-server chromium nginx docs serve test test-compose chaos lint format schema dashboards bench clean
