@@ -68,6 +68,10 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished run there is continued.")],
     images: Annotated[list[Path] | None, typer.Option(help="Instead of the recipe's images.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's epochs.")] = None,
+    start: Annotated[
+        Path | None,  # `--start` alone torchrun would take for its own `--start-method`
+        typer.Option("--start-from", help="A run whose weights to begin with, instead of random ones."),
+    ] = None,
 ) -> None:
     """Pretrain on unlabelled images, e.g. clicv2-train pretrain training/configs/clicv2_small.yaml --out runs/small."""
     chosen = Recipe.load(recipe)
@@ -75,6 +79,8 @@ def pretrain(
         chosen = chosen.model_copy(update={"images": tuple(images)})
     if epochs:
         chosen = chosen.model_copy(update={"optim": chosen.optim.model_copy(update={"epochs": epochs})})
+    if start:
+        chosen = chosen.model_copy(update={"start": start})
     checkpoint = run_pretraining(chosen, out)
     if distributed.is_first():
         CONSOLE.print(f"checkpoint: {checkpoint}", soft_wrap=True)

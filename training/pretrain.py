@@ -17,6 +17,7 @@ from training.curves import METRICS, plot_curves
 from training.data.images import ImageDataset, ResumableSampler, find_images
 from training.distributed import World
 from training.engine import StepReport, train_one_epoch
+from training.fit import finetunings
 from training.journal import truncate_metrics
 from training.precision import computes_bf16
 from training.progress import CONSOLE
@@ -30,7 +31,9 @@ def pretrain(recipe: Recipe, out: Path, *, checkpoint_every: int = 200) -> Path:
     """Run a recipe in the folder `out`, or continue the run that is there; returns its checkpoint.
 
     Under torchrun the processes share every batch. Raises ValueError when `out` holds a run of
-    another recipe or one that was fine-tuned, or when the batch cannot be shared out evenly.
+    another recipe or one that was fine-tuned, when the batch cannot be shared out evenly, or when
+    the recipe starts from a run that was fine-tuned or has other weights; FileNotFoundError when
+    there is no such run.
     """
     with distributed.join() as world:
         return _pretrain(recipe, out, world, checkpoint_every)
@@ -63,6 +66,8 @@ def _pretrain(recipe: Recipe, out: Path, world: World, checkpoint_every: int) ->
         weight_decay=optim.weight_decay,
     )
     step = _resume(recipe, out / FILE, method.module, optimizer)
+    if recipe.start and step == 0:
+        _begin_with(recipe.start, method.module)
     sampler = ResumableSampler(
         len(sources),
         batch_size=optim.batch_size,
@@ -132,6 +137,16 @@ def _resume(recipe: Recipe, file: Path, module: torch.nn.Module, optimizer: torc
     module.load_state_dict(checkpoint.weights)
     optimizer.load_state_dict(checkpoint.optimizer)
     return checkpoint.step
+
+
+def _begin_with(run: Path, module: torch.nn.Module) -> None:
+    """Give the module the weights of another run, whose recipe may differ in all but their shapes."""
+    if finetunings(run):
+        raise ValueError(f"{run} was fine-tuned on ratings: start from a run that was only pretrained")
+    try:
+        module.load_state_dict(Checkpoint.load(run).weights)
+    except RuntimeError as error:  # torch's, with each weight that is missing, too much or of another shape
+        raise ValueError(f"{run} has another method or encoder: {error}") from error
 
 
 @contextmanager

@@ -28,9 +28,10 @@ class EncoderConfig(_Strict):
     heads: int = 3
     stem: tuple[int, int, int] = (32, 64, 128)
     expansion: int = 4
+    reduction: int = 1
 
     def build(self) -> Encoder:
-        return Encoder(self.dim, self.depth, self.heads, self.stem, self.expansion)
+        return Encoder(self.dim, self.depth, self.heads, self.stem, self.expansion, self.reduction)
 
 
 class OptimConfig(_Strict):
@@ -66,6 +67,7 @@ class Recipe(_Strict):
         workers: processes that decode images.
         input_size: side of the model's input when it is evaluated, exported and served.
         encoder: a backbone's name, see `training.models.backbones`; or the numbers of our own one.
+        start: a run with whose weights this one begins, instead of random ones.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Recipe(_Strict):
     workers: int = Field(1, ge=0)
     input_size: int = 192
     encoder: BackboneName | EncoderConfig = EncoderConfig()
+    start: Path | None = None
     clicv2: CLICv2Settings = CLICv2Settings()
     clic: CLICSettings = CLICSettings()
     mocov2: MoCoV2Settings = MoCoV2Settings()

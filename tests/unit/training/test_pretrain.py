@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +16,9 @@ from PIL import Image
 
 from training.checkpoint import FILE, Checkpoint
 from training.curves import CURVES, METRICS, plot_curves
+from training.fit import REPORT
 from training.pretrain import cosine_lr, pretrain
-from training.recipe import OptimConfig, Recipe
+from training.recipe import EncoderConfig, OptimConfig, Recipe
 
 # What is measured of the clock may differ between two runs of the same recipe.
 TIMES = {"step_s", "wait_s"}
@@ -49,6 +51,35 @@ def test_the_seed_determines_the_run(recipe: Recipe, tmp_path: Path) -> None:
     assert same_weights(tmp_path / "a", tmp_path / "b")
     assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
     assert not same_weights(tmp_path / "a", tmp_path / "c")
+
+
+def test_a_run_may_begin_with_the_weights_of_another(recipe: Recipe, tmp_path: Path) -> None:
+    """Only where it begins: from there it continues as any other."""
+    pretrain(recipe, tmp_path / "first")
+    still = recipe.optim.model_copy(update={"lr": 1e-12, "epochs": 1})
+    second = recipe.model_copy(update={"start": tmp_path / "first", "optim": still, "seed": 1})
+    begun = Checkpoint.load(pretrain(second, tmp_path / "second")).weights
+    for name, weight in Checkpoint.load(tmp_path / "first").weights.items():
+        assert torch.allclose(begun[name], weight, atol=1e-6), name
+    shutil.rmtree(tmp_path / "first")
+    pretrain(second, tmp_path / "second")  # is finished, and does not ask again
+
+
+def test_what_a_run_cannot_begin_with_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        pretrain(recipe.model_copy(update={"start": tmp_path / "none"}), tmp_path / "out")
+    pretrain(recipe, tmp_path / "first")
+    start = {"start": tmp_path / "first"}
+    assert isinstance(recipe.encoder, EncoderConfig)
+    wider = recipe.encoder.model_copy(update={"stem": (4, 8, 8)})
+    with pytest.raises(ValueError, match=r"(?s)another method or encoder: .*stages\.1\.weight"):
+        pretrain(recipe.model_copy(update={"encoder": wider, **start}), tmp_path / "out")
+    with pytest.raises(ValueError, match="another method"):
+        pretrain(recipe.model_copy(update={"method": "mocov2", **start}), tmp_path / "out")
+    (tmp_path / "first" / REPORT).write_text(json.dumps({"finetuned": [{"ratings": "r.csv"}]}))
+    with pytest.raises(ValueError, match="fine-tuned on ratings"):
+        pretrain(recipe.model_copy(update=start), tmp_path / "out")
+    assert not (tmp_path / "out" / FILE).exists()
 
 
 def test_the_curves_show_every_measure(recipe: Recipe, tmp_path: Path) -> None:
