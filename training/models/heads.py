@@ -6,17 +6,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.losses.masked_entropy import family_mean
 from training.models.backbone import Features
 from training.models.computed import Computed
 from training.transforms.code_length import SHRINKS
-from training.transforms.information import FAMILIES, MOST_RATES
+from training.transforms.information import FAMILIES, MOST_RATES, share_of_most_bits
 
 # Nats a vector and dimension that count as 1. Half of the dev half's pictures have more than 1.35, the most have 1.8;
 # were 2 to count as 1, the label-free PCC would be .001 lower.
 MOST_RATE = 1.6
 # Variance of the blur of a token, in numbers of mean square 1. At .01 the label-free PCC is .001 lower, at .05 .006.
 BLUR = 0.02
+# A token is compared with every third one (not the same columns in each row: the shipped model's grid has 22).
+SAMPLE = 3
 
 
 class ProjectionHead(nn.Module):
@@ -35,7 +36,8 @@ def token_entropy(tokens: Tensor) -> Tensor:
     """Entropy of a picture's patches as points among which one tells those apart that are far apart.
 
     Each token is taken to be blurred by a Gaussian (Parzen's estimate); the entropy is that of the mixture, up to a
-    constant, over the most that it can be: 0 if all patches look the same to the encoder, 1 if no two do.
+    constant, over the most that it can be: 0 if all patches look the same to the encoder, 1 if no two do. How like the
+    others each token is, is told from a sample of them.
 
     Args:
         tokens: [N, L, D] of a block; their scale does not matter.
@@ -43,11 +45,16 @@ def token_entropy(tokens: Tensor) -> Tensor:
     Returns: [N] in [0, 1].
     """
     length, width = tokens.shape[1:]
-    points = F.layer_norm(tokens.float(), (width,))
-    squares = points.square().sum(dim=2)  # [N, L]
-    apart = (squares[:, :, None] + squares[:, None] - 2 * points @ points.mT).clamp(min=0) / width
-    alike = torch.exp(-apart / (2 * BLUR)).mean(dim=2)  # [N, L], 1 / L to 1
-    return -alike.log().mean(dim=1) / math.log(max(length, 2))
+    points = F.layer_norm(tokens.float(), (width,)) / math.sqrt(BLUR * width)
+    halves = (points * points).sum(dim=2) / 2  # [N, L]
+    some = slice(None, None, SAMPLE if length > SAMPLE else 1)
+    # exp(-|a - b|^2 / 2) by its parts, of which the two squares are at most 1 / 2 BLUR: there is nothing to overflow.
+    like = torch.exp(points @ points[:, some].mT - halves[:, None, some]).sum(dim=2) * torch.exp(-halves)  # [N, L]
+    itself = torch.zeros(length, device=tokens.device)
+    itself[some] = 1.0
+    others = ((like - itself) / (itself.sum() - itself).clamp(min=1)).clamp(min=0)  # their mean
+    alike = (1 + (length - 1) * others) / length  # 1 / L to 1
+    return (-alike.log().mean(dim=1) / math.log(max(length, 2))).clamp(min=0)
 
 
 class EntropyHead(nn.Module):
@@ -57,10 +64,9 @@ class EntropyHead(nn.Module):
     three families more, which belong to no single patch: coding rates of the patches' code lengths around each patch
     and in the whole picture, and the entropy of what the encoder makes of them half-way (`token_entropy`).
 
-    Coding rates around a patch are predicted in training, too, but what is predicted agrees less with people than what
-    is computed (label-free PCC on the dev half of SAVOIAS .639 and .700), and so has no say. The shipped encoder has
-    .655 with the other three families, .694 with the picture's rate, .715 with tokens and .720 with the rates around
-    each patch.
+    Code lengths and coding rates around a patch are predicted in training, too, but what is predicted agrees less with
+    people than what is computed (label-free PCC on the dev half of SAVOIAS .635 and .670, .641 and .700), and so has no
+    say. Entropies and junctions would take too long to compute. MODEL_CARD.md has what each of the six brings.
     """
 
     def __init__(self, dim: int):
@@ -74,14 +80,15 @@ class EntropyHead(nn.Module):
 
     def forward(self, computed: Computed, features: Features) -> Tensor:
         """Label-free local complexity in [0, 1], [N, L]."""
-        *families, left_out = FAMILIES  # coding rates
-        predicted = family_mean(self.predict(features.last)[:, :, :-left_out], families)  # [N, L]
+        entropies, _, junctions, _ = torch.split(self.predict(features.last), list(FAMILIES), dim=2)
+        bits = share_of_most_bits(computed.code_lengths)
+        own = entropies.mean(dim=2) + bits.mean(dim=2) + junctions.mean(dim=2)  # [N, L]
         rates = computed.coding_rates
         most = torch.tensor(MOST_RATES, device=rates.device)
         around = (rates[:, : len(MOST_RATES)] / most).clamp(max=1.0).mean(dim=1)  # [N]
         whole = (rates[:, -len(SHRINKS) :].mean(dim=1) / MOST_RATE).clamp(max=1.0)  # [N]
         apart = token_entropy(features.blocks[(len(features.blocks) - 1) // 2])  # [N]
-        return (len(families) * predicted + (around + whole + apart)[:, None]) / (len(families) + 3)
+        return (own + (around + whole + apart)[:, None]) / 6
 
 
 class ActivationEnergy(nn.Module):

@@ -30,11 +30,16 @@ def patch_information(images: Tensor, patch: int) -> Tensor:
         patch: side of a patch in pixels, a multiple of 8 that divides H and W.
     """
     grid = (images.shape[2] // patch, images.shape[3] // patch)
-    most = torch.tensor(MOST_BITS, device=images.device).repeat(len(code_length.FEATURES) // len(MOST_BITS))
     lengths = code_length.code_lengths(images, patch)
     rates = coding_rate.patch_rates(lengths, grid) / torch.tensor(MOST_RATES, device=images.device)
     density = junctions.junction_density(images, patch).view(-1, *grid)  # [N, h, w]
     windows = [entropy.pool_window(density.unsqueeze(1), window).expand(-1, 1, *grid) for window in entropy.WINDOWS]
     meeting = torch.cat(windows, dim=1).flatten(2).transpose(1, 2)  # [N, L, 3]
-    measures = [entropy.patch_entropies(images, patch), (lengths / most).clamp(max=1.0), meeting, rates.clamp(max=1.0)]
+    measures = [entropy.patch_entropies(images, patch), share_of_most_bits(lengths), meeting, rates.clamp(max=1.0)]
     return torch.cat(measures, dim=2)
+
+
+def share_of_most_bits(lengths: Tensor) -> Tensor:
+    """Code lengths [N, L, 36] in the range of the other measures, [0, 1]."""
+    most = torch.tensor(MOST_BITS, device=lengths.device).repeat(len(code_length.FEATURES) // len(MOST_BITS))
+    return (lengths / most).clamp(max=1.0)

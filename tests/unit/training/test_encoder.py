@@ -1,18 +1,20 @@
 """The encoder: features at any size, and nothing leaks out of masked patches."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
 
 from training.models.backbone import PATCH
-from training.models.encoder import Encoder
+from training.models.encoder import Encoder, pooled
 from training.recipe import EncoderConfig
 
 
-@pytest.fixture(scope="module")
-def encoder() -> Encoder:
+@pytest.fixture(scope="module", params=[1, 2, 3])
+def encoder(request: pytest.FixtureRequest) -> Encoder:
     torch.manual_seed(0)
-    encoder = Encoder(dim=32, depth=2, heads=2, stem=(4, 8, 8)).eval()
+    encoder = Encoder(dim=32, depth=2, heads=2, stem=(4, 8, 8), reduction=request.param).eval()
     torch.nn.init.normal_(encoder.mask_token)
     return encoder
 
@@ -48,6 +50,29 @@ def test_the_border_of_the_image_leaves_no_trace(encoder: Encoder) -> None:
     features = encoder(torch.full((1, 3, 80, 80), 0.3))
     for layer in (features.pyramid, *features.blocks):
         assert (layer - layer[:, :1]).abs().max() < 1e-5
+
+
+def test_the_stages_are_convolutions_of_the_picture_as_it_goes_on(encoder: Encoder) -> None:
+    """Against a picture that does go on: what lies above and to the left of it is as its border."""
+    image = torch.rand(1, 3, 48, 64)
+    larger = nn.functional.pad(image, (32, 0, 32, 0), mode="replicate")
+    inner = encoder(larger).pyramid.view(1, 5, 6, -1)[:, 2:, 2:].flatten(1, 2)
+    assert torch.allclose(encoder(image).pyramid, inner, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3])
+@pytest.mark.parametrize("grid", [(1, 1), (2, 4), (3, 5), (7, 6)])
+def test_what_is_attended_to_are_means_of_patches(grid: tuple[int, int], side: int) -> None:
+    rows, columns = grid
+    tokens = torch.randn(2, rows * columns, 3, generator=torch.Generator().manual_seed(0))
+    found = pooled(tokens, grid, side).view(2, -(-rows // side), -(-columns // side), 3)
+    plane = tokens.view(2, rows, columns, 3)
+    for row, column in itertools.product(range(found.shape[1]), range(found.shape[2])):
+        inside = [
+            plane[:, min(side * row + i, rows - 1), min(side * column + j, columns - 1)]
+            for i, j in itertools.product(range(side), repeat=2)
+        ]
+        assert torch.allclose(found[:, row, column], torch.stack(inside).mean(dim=0), atol=1e-6)
 
 
 def test_an_empty_mask_is_no_mask(encoder: Encoder) -> None:

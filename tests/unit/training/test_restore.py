@@ -82,7 +82,7 @@ def test_what_cannot_be_restored_is_refused(run: Path, version: ModelVersion, re
 @pytest.mark.parametrize(
     ("weight", "complaint"),
     [
-        ("encoder.blocks.0.qkv.weight.T", "another (entropy|embedding)"),
+        ("encoder.blocks.0.key_value.weight.T", "another (entropy|embedding)"),
         ("label_free.layers.0.weight.T", "another entropy"),
     ],
 )
