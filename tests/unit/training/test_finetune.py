@@ -163,11 +163,10 @@ def test_the_scale_of_a_group_changes_nothing(pretrained: Path, pictures: Path, 
     squeezed = tmp_path / "squeezed.csv"
     moved = [f"{p},{(0.25 * float(s) + 3) if g == 'odd' else s},{g}" for p, s, g in rows]
     squeezed.write_text("path,score,group\n" + "\n".join(moved) + "\n")
-    short = settings(optim=OptimConfig(epochs=1, batch_size=8, lr=5e-3, bf16=False))
-    finetune(pretrained, [pictures], table, tmp_path / "a", short)
-    finetune(pretrained, [pictures], squeezed, tmp_path / "b", short)
+    finetune(pretrained, [pictures], table, tmp_path / "a", settings())
+    finetune(pretrained, [pictures], squeezed, tmp_path / "b", settings())
     a, b = (Checkpoint.load(tmp_path / name).weights for name in "ab")
-    assert all(torch.allclose(a[name], b[name], atol=1e-4) for name in a)
+    assert max(float((a[name] - b[name]).abs().max()) for name in a) < 1e-4
     assert any(not torch.equal(a[name], value) for name, value in Checkpoint.load(pretrained).weights.items())
 
 
@@ -179,8 +178,8 @@ def test_deeper_blocks_learn_faster_than_the_stem(pretrained: Path, pictures: Pa
     named = {**dict(method.module.named_parameters()), **dict(readout.named_parameters())}
     by_name = {name: shares[parameter] for name, parameter in named.items()}
     assert by_name["weight"] == by_name["bias"] == 1.0
-    assert by_name["encoder.norm.weight"] == by_name["encoder.blocks.1.qkv.weight"] == 0.1
-    assert by_name["encoder.blocks.0.qkv.weight"] == 0.05
+    assert by_name["encoder.norm.weight"] == by_name["encoder.blocks.1.query.weight"] == 0.1
+    assert by_name["encoder.blocks.0.query.weight"] == 0.05
     assert by_name["encoder.stages.0.weight"] == by_name["encoder.mask_token"] == 0.025
     assert len(shares) == len(named)
 

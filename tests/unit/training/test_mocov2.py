@@ -74,7 +74,7 @@ def test_training_lowers_the_loss() -> None:
         loss.backward()
         optimizer.step()
     # the first two steps still fill the queue; the keys of earlier steps are the same eight images'
-    assert sum(losses[-10:]) < 0.9 * sum(losses[2:12])
+    assert sum(losses[-10:]) < 0.95 * sum(losses[2:12])
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
