@@ -22,7 +22,7 @@ DISTORTION = 0.003
 WINDOW = 3
 # From one window to the next where a picture has all of them summed up: they overlap, and from window to window
 # changes less than from patch to patch. Of every patch, each rate of a picture would differ by .01 or less (a standard
-# deviation on the dev half of SAVOIAS), label-free PCC by .0002, and the model would take a tenth longer.
+# deviation on the dev half of SAVOIAS), label-free PCC by .0002, and the model would take a twentieth longer.
 WINDOW_STEP = 2
 # Scales of the code lengths, the finest first, whose blocks are no larger than a patch.
 PATCH_SCALES = 2
