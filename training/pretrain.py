@@ -141,6 +141,8 @@ def _resume(recipe: Recipe, file: Path, module: torch.nn.Module, optimizer: torc
 
 def _begin_with(run: Path, module: torch.nn.Module) -> None:
     """Give the module the weights of another run, whose recipe may differ in all but their shapes."""
+    if not run.exists():
+        raise FileNotFoundError(f"{run} is no run to start from: pretrain or restore it first, or name another")
     if finetunings(run):
         raise ValueError(f"{run} was fine-tuned on ratings: start from a run that was only pretrained")
     try:

@@ -66,7 +66,7 @@ def test_a_run_may_begin_with_the_weights_of_another(recipe: Recipe, tmp_path: P
 
 
 def test_what_a_run_cannot_begin_with_is_refused(recipe: Recipe, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="no run to start from"):
         pretrain(recipe.model_copy(update={"start": tmp_path / "none"}), tmp_path / "out")
     pretrain(recipe, tmp_path / "first")
     start = {"start": tmp_path / "first"}
