@@ -14,7 +14,7 @@ from training.transforms.information import FAMILIES, MOST_RATES, share_of_most_
 # Nats a vector and dimension that count as 1. Half of the dev half's pictures have more than 1.35, the most have 1.8;
 # were 2 to count as 1, the label-free PCC would be .001 lower.
 MOST_RATE = 1.6
-# Variance of the blur of a token, in numbers of mean square 1. At .01 the label-free PCC is .001 lower, at .05 .006.
+# Variance of the blur of a token, in numbers of mean square 1. At .01 the label-free PCC is .001 lower, at .03 .002.
 BLUR = 0.02
 # A token is compared with every third one (not the same columns in each row: the shipped model's grid has 22).
 SAMPLE = 3

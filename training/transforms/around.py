@@ -1,7 +1,7 @@
 """The 3 x 3 patches around each patch; beyond the border a picture goes on as at the border.
 
 Written for planes whose channels lie together, as tokens have them: `F.pad`, `F.unfold` and pooling want each channel's
-plane, and of a picture's time on ONNX Runtime a twentieth went into turning one layout into the other and back.
+plane, and with these, variety and the windows of coding rates took twice as long on ONNX Runtime.
 """
 
 import torch

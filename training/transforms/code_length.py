@@ -15,8 +15,8 @@ from torch import Tensor
 from training.transforms.augment import LUMA
 
 BLOCK = 8
-# Coefficients whose costs are added by one logarithm, that of their product: of what was one for each coefficient, they
-# were a seventh of the time. None is larger than 200 steps, so that the products stay within 32 bits.
+# Coefficients whose costs are added by one logarithm, that of their product: with one for each, code lengths take a
+# seventh longer. None is larger than 200 steps, so that the products stay within 32 bits.
 GROUP = 8
 # Of pixels in [0, 1]: a quantiser about as fine as JPEG's at quality 95.
 STEP = 0.02

@@ -75,6 +75,21 @@ def test_what_is_attended_to_are_means_of_patches(grid: tuple[int, int], side: i
         assert torch.allclose(found[:, row, column], torch.stack(inside).mean(dim=0), atol=1e-6)
 
 
+def test_a_block_attends_to_means() -> None:
+    """Of patches that are alike, the means are the patches: only where they differ does it see another picture."""
+    torch.manual_seed(0)
+    config = EncoderConfig(dim=32, depth=1, heads=2, stem=(4, 8, 8))
+    reduced, whole = (config.model_copy(update={"reduction": side}).build().blocks[0] for side in (2, 1))
+    nn.init.zeros_(reduced.position.weight)  # it would tell patches apart
+    for each in (reduced.query, reduced.key_value):
+        nn.init.normal_(each.weight)  # so that attention is to some more than to others
+    whole.load_state_dict(reduced.state_dict())
+    alike = torch.randn(2, 3, 1, 2, 1, 32).expand(2, 3, 2, 2, 2, 32).reshape(2, 24, 32)  # 2 x 2 patches each
+    different = torch.randn(2, 24, 32)
+    assert torch.allclose(reduced(alike, (6, 4)), whole(alike, (6, 4)), atol=1e-5)
+    assert not torch.allclose(reduced(different, (6, 4)), whole(different, (6, 4)), atol=1e-2)
+
+
 def test_an_empty_mask_is_no_mask(encoder: Encoder) -> None:
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(encoder(images, torch.zeros(2, 4, dtype=torch.bool)).last, encoder(images).last)

@@ -122,11 +122,12 @@ def test_the_entropy_of_tokens_against_loops(length: int, width: int) -> None:
 
 
 def test_patches_that_are_all_alike_have_no_entropy_and_all_different_ones_have_the_most() -> None:
-    for count in (2, 3, 4, 60):
+    # Of two to four tokens, rounding is divided by a smaller log.
+    for count, rounding in ((2, 1e-4), (3, 1e-4), (4, 1e-4), (20, 1e-5), (60, 1e-5)):
         alike = torch.randn(1, 1, 64).expand(1, count, 64)
         different = torch.randn(1, count, 64)
-        assert token_entropy(alike).item() == pytest.approx(0.0, abs=1e-4)
+        assert token_entropy(alike).item() == pytest.approx(0.0, abs=rounding)
         assert token_entropy(different).item() == pytest.approx(1.0, abs=1e-3)
         assert token_entropy(7.0 * different).item() == pytest.approx(1.0, abs=1e-3)
     two_kinds = torch.cat([different[:, :1].expand(1, 30, 64), different[:, 1:2].expand(1, 30, 64)], dim=1)
-    assert token_entropy(two_kinds).item() == pytest.approx(np.log(2) / np.log(60), abs=0.01)
+    assert token_entropy(two_kinds).item() == pytest.approx(np.log(2) / np.log(60), abs=1e-3)

@@ -1,5 +1,7 @@
 """MoCo v2's step."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -63,18 +65,19 @@ def test_the_label_free_output_is_in_range_and_rises_with_the_activation() -> No
 
 
 def test_training_lowers_the_loss() -> None:
-    moco = method()
-    images = canvas(8)
+    """Of views that are easy to tell, and by far: with others, weights of some seeds have learned nothing by then."""
+    moco = method(replace(SMALL, area_low=0.6, jitter_share=0.0, grey_share=0.0, blur_share=0.0))
+    batches = canvas(24).split(8)  # three: the queue holds the keys of the two before, and so of other pictures
     optimizer = torch.optim.AdamW([p for p in moco.module.parameters() if p.requires_grad], lr=3e-3)
     losses = []
     for seed in range(60):
-        loss = moco.step(images, Draw(seed))["loss"]
+        loss = moco.step(batches[seed % len(batches)], Draw(seed))["loss"]
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    # the first two steps still fill the queue; the keys of earlier steps are the same eight images'
-    assert sum(losses[-10:]) < 0.95 * sum(losses[2:12])
+    # the first two steps still fill the queue
+    assert sum(losses[-10:]) < 0.9 * sum(losses[2:12])
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])

@@ -14,6 +14,7 @@ import torch
 import yaml
 from PIL import Image
 
+from training import cli
 from training.checkpoint import FILE, Checkpoint
 from training.curves import CURVES, METRICS, plot_curves
 from training.fit import REPORT
@@ -63,6 +64,26 @@ def test_a_run_may_begin_with_the_weights_of_another(recipe: Recipe, tmp_path: P
         assert torch.allclose(begun[name], weight, atol=1e-6), name
     shutil.rmtree(tmp_path / "first")
     pretrain(second, tmp_path / "second")  # is finished, and does not ask again
+
+
+def test_the_command_begins_with_the_run_that_it_is_given(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    pretrain(recipe, tmp_path / "first")
+
+    def ended(*, start: Path, out: Path) -> int:
+        command = ["clicv2-train", "pretrain", tmp_path / "recipe.yaml", "--epochs", 1, "--out", out]
+        monkeypatch.setattr("sys.argv", [*map(str, command), "--start-from", str(start)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return int(end.value.code or 0)
+
+    assert ended(start=tmp_path / "first", out=tmp_path / "second") == 0
+    assert Checkpoint.load(tmp_path / "second").recipe.start == tmp_path / "first"
+    capsys.readouterr()
+    assert ended(start=tmp_path / "none", out=tmp_path / "third") == 2
+    assert "no run to start from" in " ".join(capsys.readouterr().err.split())
 
 
 def test_what_a_run_cannot_begin_with_is_refused(recipe: Recipe, tmp_path: Path) -> None:
