@@ -14,10 +14,10 @@ from training.transforms.information import FAMILIES, MOST_RATES, share_of_most_
 # Nats a vector and dimension that count as 1. Half of the dev half's pictures have more than 1.35, the most have 1.8;
 # were 2 to count as 1, the label-free PCC would be .001 lower.
 MOST_RATE = 1.6
-# Variance of the blur of a token, in numbers of mean square 1. At .01 the label-free PCC is .001 lower, at .03 .002.
-BLUR = 0.02
-# A token is compared with every third one (not the same columns in each row: the shipped model's grid has 22).
-SAMPLE = 3
+# Distortion of `stage_rate`, in numbers of mean square 1.
+STAGE_DISTORTION = 0.1
+# Of a stage with more channels the first ones are taken: of so many the determinant is a float32, whatever they hold.
+STAGE_CHANNELS = 64
 
 
 class ProjectionHead(nn.Module):
@@ -32,41 +32,39 @@ class ProjectionHead(nn.Module):
         return projected
 
 
-def token_entropy(tokens: Tensor) -> Tensor:
-    """Entropy of a picture's patches as points among which one tells those apart that are far apart.
+def stage_rate(stage: Tensor) -> Tensor:
+    """Coding rate of what a stage sees in a picture's patches, over the most that it can be.
 
-    Each token is taken to be blurred by a Gaussian (Parzen's estimate); the entropy is that of the mixture, up to a
-    constant, over the most that it can be: 0 if all patches look the same to the encoder, 1 if no two do. How like the
-    others each token is, is told from a sample of them.
+    See `training.transforms.coding_rate`, which is about what is computed of patches. This is about what was learned
+    to tell them apart: 0 if all patches excite the stage alike, nearly 1 if all its channels go their own way.
 
     Args:
-        tokens: [N, L, D] of a block; their scale does not matter.
+        stage: [N, L, C] activations averaged over each patch; how strong they are in all does not matter.
 
     Returns: [N] in [0, 1].
     """
-    length, width = tokens.shape[1:]
-    points = F.layer_norm(tokens.float(), (width,)) / math.sqrt(BLUR * width)
-    halves = (points * points).sum(dim=2) / 2  # [N, L]
-    some = slice(None, None, SAMPLE if length > SAMPLE else 1)
-    # exp(-|a - b|^2 / 2) by its parts, of which the two squares are at most 1 / 2 BLUR: there is nothing to overflow.
-    like = torch.exp(points @ points[:, some].mT - halves[:, None, some]).sum(dim=2) * torch.exp(-halves)  # [N, L]
-    itself = torch.zeros(length, device=tokens.device)
-    itself[some] = 1.0
-    others = ((like - itself) / (itself.sum() - itself).clamp(min=1)).clamp(min=0)  # their mean
-    alike = (1 + (length - 1) * others) / length  # 1 / L to 1
-    return (-alike.log().mean(dim=1) / math.log(max(length, 2))).clamp(min=0)
+    some = stage[:, :, :STAGE_CHANNELS].float()
+    length, width = some.shape[1:]
+    vectors = F.layer_norm(some, (width,))
+    apart = vectors - vectors.mean(dim=1, keepdim=True)
+    covariance = apart.mT @ apart / length  # [N, C, C], of a trace of at most C
+    most = 1 + 1 / STAGE_DISTORTION
+    # Between 1 and most^C: in its middle it is a float32 at either end.
+    matrix = (torch.eye(width, device=stage.device) + covariance / STAGE_DISTORTION) / math.sqrt(most)
+    nats: Tensor = torch.linalg.det(matrix).clamp(min=torch.finfo(torch.float32).tiny).log()  # [N]
+    return (nats / (width * math.log(most)) + 0.5).clamp(min=0, max=1)
 
 
 class EntropyHead(nn.Module):
     """What the encoder takes each patch's information to be; in its mean lies the label-free complexity of the patch.
 
     Such a mean says how busy patches are, and not how much there is in the picture to tell apart. That is computed, as
-    three families more, which belong to no single patch: coding rates of the patches' code lengths around each patch
-    and in the whole picture, and the entropy of what the encoder makes of them half-way (`token_entropy`).
+    families more, which belong to no single patch: coding rates of the patches' code lengths around each patch and in
+    the whole picture, and of what the encoder's stages between the first and the last see in them (`stage_rate`).
 
     Code lengths and coding rates around a patch are predicted in training, too, but what is predicted agrees less with
     people than what is computed (label-free PCC on the dev half of SAVOIAS .635 and .670, .641 and .700), and so has no
-    say. Entropies and junctions would take too long to compute. MODEL_CARD.md has what each of the six brings.
+    say. Entropies and junctions would take too long to compute. MODEL_CARD.md has what each family brings.
     """
 
     def __init__(self, dim: int):
@@ -87,8 +85,8 @@ class EntropyHead(nn.Module):
         most = torch.tensor(MOST_RATES, device=rates.device)
         around = (rates[:, : len(MOST_RATES)] / most).clamp(max=1.0).mean(dim=1)  # [N]
         whole = (rates[:, -len(SHRINKS) :].mean(dim=1) / MOST_RATE).clamp(max=1.0)  # [N]
-        apart = token_entropy(features.blocks[(len(features.blocks) - 1) // 2])  # [N]
-        return (own + (around + whole + apart)[:, None]) / 6
+        seen = [stage_rate(stage) for stage in features.stages[1:-1] or features.stages]  # [N] each
+        return (own + (around + whole + sum(seen))[:, None]) / (5 + len(seen))
 
 
 class ActivationEnergy(nn.Module):

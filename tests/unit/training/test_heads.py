@@ -14,7 +14,14 @@ from training.export import check_parity, export_onnx
 from training.models.backbone import Features
 from training.models.computed import Computed
 from training.models.encoder import Encoder
-from training.models.heads import BLUR, MOST_RATE, SAMPLE, ActivationEnergy, EntropyHead, token_entropy
+from training.models.heads import (
+    MOST_RATE,
+    STAGE_CHANNELS,
+    STAGE_DISTORTION,
+    ActivationEnergy,
+    EntropyHead,
+    stage_rate,
+)
 from training.models.readout import Calibration, ComplexityModel, Readout
 from training.transforms.coding_rate import local_and_whole, patch_rates
 from training.transforms.information import MOST_RATES, share_of_most_bits
@@ -84,7 +91,8 @@ def test_the_entropy_head_gives_each_family_the_same_say() -> None:
     head = EntropyHead(8)
     images = torch.rand(2, 3, 32, 48) * torch.tensor([1.0, 0.2]).view(2, 1, 1, 1)
     blocks = tuple(torch.randn(2, 6, 8) * torch.tensor([1.0, 1e-4]).view(2, 1, 1) + 1.0 for _ in range(3))
-    seen = Features((torch.zeros(2, 6, 4),), blocks, (2, 3))
+    stages = tuple(torch.randn(2, 6, 4) for _ in range(4))
+    seen = Features(stages, blocks, (2, 3))
     computed = Computed(images)
     found, predicted = head(computed, seen), head.predict(seen.last)
     whole = (local_and_whole(computed.code_lengths, (2, 3))[1].mean(dim=1) / MOST_RATE).tolist()
@@ -92,42 +100,38 @@ def test_the_entropy_head_gives_each_family_the_same_say() -> None:
     rates = patch_rates(computed.code_lengths, (2, 3))[:, [0, 2]].mean(dim=1)  # [2, 2], of windows around those
     around = (rates / torch.tensor(MOST_RATES)).clamp(max=1.0).mean(dim=1).tolist()
     assert 0.05 < around[1] < around[0] < 1.0
-    apart = token_entropy(blocks[1]).tolist()
+    seen_apart = (stage_rate(stages[1]) + stage_rate(stages[2])).tolist()
     bits = share_of_most_bits(computed.code_lengths).mean(dim=2).tolist()
     for image, patch in itertools.product(range(2), range(6)):
         p = predicted[image, patch].tolist()
         learned = sum(p[:36]) / 36 + sum(p[72:75]) / 3
-        expected = (learned + bits[image][patch] + around[image] + whole[image] + apart[image]) / 6
+        expected = (learned + bits[image][patch] + around[image] + whole[image] + seen_apart[image]) / 7
         assert found[image, patch].item() == pytest.approx(expected, abs=1e-6)
     clashing = Computed(images)
     clashing.coding_rates = torch.full((2, 14), 9.0)  # more than there is in any photograph
-    most = found - (torch.tensor(around) + torch.tensor(whole))[:, None] / 6 + 2 / 6
+    most = found - (torch.tensor(around) + torch.tensor(whole))[:, None] / 7 + 2 / 7
     assert torch.allclose(head(clashing, seen), most, atol=1e-6)
 
 
-@pytest.mark.parametrize(("length", "width"), [(1, 4), (2, 8), (9, 16), (40, 3)])
-def test_the_entropy_of_tokens_against_loops(length: int, width: int) -> None:
-    tokens = torch.randn(3, length, width, generator=torch.Generator().manual_seed(length))
-    tokens[1] = tokens[1, 0] + 0.1 * tokens[1]  # much alike
-    found = token_entropy(tokens).tolist()
-    for picture, entropy in zip(tokens.double().numpy(), found, strict=True):
-        points = (picture - picture.mean(axis=1, keepdims=True)) / np.sqrt(picture.var(axis=1, keepdims=True) + 1e-5)
-        points = list(points)
-        sample, total = points[:: SAMPLE if length > SAMPLE else 1], 0.0
-        for point in points:
-            compared = [other for other in sample if other is not point]
-            alike = [np.exp(-np.mean((point - other) ** 2) / (2 * BLUR)) for other in compared]
-            total -= np.log((1 + (length - 1) * (np.mean(alike) if alike else 0)) / length) / length
-        assert entropy == pytest.approx(total / np.log(max(length, 2)), abs=1e-4)
+@pytest.mark.parametrize(("length", "width"), [(1, 4), (2, 8), (484, 48), (40, 3), (600, STAGE_CHANNELS + 9)])
+def test_the_coding_rate_of_a_stage_against_numpy(length: int, width: int) -> None:
+    stage = torch.randn(3, length, width, generator=torch.Generator().manual_seed(length)).relu()
+    stage[1] = stage[1, 0] + 0.1 * stage[1]  # much alike
+    for activations, found in zip(stage.double().numpy(), stage_rate(stage).tolist(), strict=True):
+        some = activations[:, :STAGE_CHANNELS]
+        vectors = (some - some.mean(axis=1, keepdims=True)) / np.sqrt(some.var(axis=1, keepdims=True) + 1e-5)
+        covariance = np.atleast_2d(np.cov(vectors, rowvar=False, bias=True))
+        _, nats = np.linalg.slogdet(np.eye(covariance.shape[0]) + covariance / STAGE_DISTORTION)
+        assert found == pytest.approx(nats / covariance.shape[0] / np.log(1 + 1 / STAGE_DISTORTION), abs=1e-4)
 
 
-def test_patches_that_are_all_alike_have_no_entropy_and_all_different_ones_have_the_most() -> None:
-    # Of two to four tokens, rounding is divided by a smaller log.
-    for count, rounding in ((2, 1e-4), (3, 1e-4), (4, 1e-4), (20, 1e-5), (60, 1e-5)):
-        alike = torch.randn(1, 1, 64).expand(1, count, 64)
-        different = torch.randn(1, count, 64)
-        assert token_entropy(alike).item() == pytest.approx(0.0, abs=rounding)
-        assert token_entropy(different).item() == pytest.approx(1.0, abs=1e-3)
-        assert token_entropy(7.0 * different).item() == pytest.approx(1.0, abs=1e-3)
-    two_kinds = torch.cat([different[:, :1].expand(1, 30, 64), different[:, 1:2].expand(1, 30, 64)], dim=1)
-    assert token_entropy(two_kinds).item() == pytest.approx(np.log(2) / np.log(60), abs=1e-3)
+def test_the_coding_rate_of_a_stage_is_0_where_patches_are_alike_and_1_where_channels_are_free_however_many() -> None:
+    for width in (16, STAGE_CHANNELS, 3 * STAGE_CHANNELS):
+        alike = torch.randn(2, 1, width).expand(2, 484, width)
+        assert stage_rate(alike).tolist() == pytest.approx([0.0, 0.0], abs=1e-5)
+        free = torch.randn(2, 20_000, width)
+        # But for one of them: of numbers whose mean is 0 the others say what it is.
+        assert all(1 - 1.2 / min(width, STAGE_CHANNELS) < rate <= 1.0 for rate in stage_rate(free).tolist())
+        assert stage_rate(1000.0 * free).tolist() == pytest.approx(stage_rate(free).tolist(), abs=1e-4)
+    few = torch.randn(2, 484, 4) @ torch.randn(4, 64)  # all channels follow four
+    assert all(rate < 0.3 for rate in stage_rate(few).tolist())
