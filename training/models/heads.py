@@ -63,7 +63,7 @@ class EntropyHead(nn.Module):
     the whole picture, and of what the encoder's stages between the first and the last see in them (`stage_rate`).
 
     Code lengths and coding rates around a patch are predicted in training, too, but what is predicted agrees less with
-    people than what is computed (label-free PCC on the dev half of SAVOIAS .635 and .670, .641 and .700), and so has no
+    people than what is computed (label-free PCC on the dev half of SAVOIAS .647 and .670, .669 and .700), and so has no
     say. Entropies and junctions would take too long to compute. MODEL_CARD.md has what each family brings.
     """
 
