@@ -38,7 +38,7 @@ _LOOK_EVERY_S = 0.1
 _OLDEST_REDIS = (6, 2)
 # What a lossy format may do to the golden picture, of 255 levels in the mean: measured 5.
 _LOSS = 12.0
-# Between the score and what the heatmap's cells come to; float16 on a GPU is off by less.
+# Between the score and what the heatmap's cells come to; what a GPU rounds to (TF32) is less apart.
 _CLOSE = 2e-3
 
 

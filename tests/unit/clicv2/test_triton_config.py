@@ -76,7 +76,7 @@ def test_on_a_gpu(manifest: Manifest) -> None:
     assert config.HasField("dynamic_batching")
     assert config.dynamic_batching.max_queue_delay_microseconds == 0
     (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
-    assert (accelerator.name, accelerator.parameters["precision_mode"]) == ("tensorrt", "FP16")
+    assert (accelerator.name, accelerator.parameters["precision_mode"]) == ("tensorrt", "FP32")
     assert [warm_up.batch_size for warm_up in config.model_warmup] == [1, triton.MAX_BATCH_SIZE]
     for warm_up in config.model_warmup:
         assert list(warm_up.inputs[contract.INPUT].dims) == [tiny_model.SIDE, tiny_model.SIDE, 3]
