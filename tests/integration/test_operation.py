@@ -149,6 +149,7 @@ def test_sigterm_finishes_what_is_in_flight(slow_repository: Path, together: Thr
         pictures = min(32, ceil(6 / (time.monotonic() - started)))
         before = server.metric("clicv2_jobs_admitted_total")
         answers = [together.submit(server.score, PICTURE) for _ in range(pictures)]
+        server.wait_for("clicv2_jobs_in_flight", pictures - 1)
         server.wait_for("clicv2_jobs_admitted_total", before + pictures)  # all: one that came later would be refused
         server.process.send_signal(signal.SIGTERM)
         until = time.monotonic() + 5

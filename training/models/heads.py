@@ -49,7 +49,8 @@ def stage_rate(stage: Tensor) -> Tensor:
     apart = vectors - vectors.mean(dim=1, keepdim=True)
     covariance = apart.mT @ apart / length  # [N, C, C], of a trace of at most C
     most = 1 + 1 / STAGE_DISTORTION
-    # Between 1 and most^C: in its middle it is a float32 at either end.
+    # Between 1 and most^C: in its middle it is a float32 at either end. (The elimination of `coding_rate` needs no such
+    # bound, but is written out row by row, and here are 64 of them.)
     matrix = (torch.eye(width, device=stage.device) + covariance / STAGE_DISTORTION) / math.sqrt(most)
     nats: Tensor = torch.linalg.det(matrix).clamp(min=torch.finfo(torch.float32).tiny).log()  # [N]
     return (nats / (width * math.log(most)) + 0.5).clamp(min=0, max=1)

@@ -113,6 +113,16 @@ def test_the_entropy_head_gives_each_family_the_same_say() -> None:
     assert torch.allclose(head(clashing, seen), most, atol=1e-6)
 
 
+def test_a_backbone_with_one_stage_has_its_rate_and_not_none() -> None:
+    torch.manual_seed(0)
+    head, computed = EntropyHead(8), Computed(torch.rand(2, 3, 32, 48))
+    blocks = (torch.randn(2, 6, 8),)
+    busy, flat = torch.randn(2, 6, 4), torch.zeros(2, 6, 4)
+    found, least = (head(computed, Features((stage,), blocks, (2, 3))) for stage in (busy, flat))
+    assert torch.allclose(found - least, stage_rate(busy)[:, None] / 6, atol=1e-6)
+    assert stage_rate(busy).min() > 0.1
+
+
 @pytest.mark.parametrize(("length", "width"), [(1, 4), (2, 8), (484, 48), (40, 3), (600, STAGE_CHANNELS + 9)])
 def test_the_coding_rate_of_a_stage_against_numpy(length: int, width: int) -> None:
     stage = torch.randn(3, length, width, generator=torch.Generator().manual_seed(length)).relu()
